@@ -1,0 +1,48 @@
+# Two commands on a fresh machine: `make run` and `make test`. Each does all its set-up and may be repeated.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test check bench lock native native-browser hub-clients
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing locked dependencies (once; torch is large)…"
+	@$(BIN)/python -m pip install --quiet -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+run: .venv/ready native
+	@$(BIN)/portal init --demo
+	@$(BIN)/portal serve --staff-link
+
+test: .venv/ready native native-browser hub-clients
+	@$(BIN)/python -m pytest
+
+check: .venv/ready
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo | tail -n 5
+	@$(BIN)/python -m tests.check
+
+bench: .venv/ready
+	@$(BIN)/python -m tests.bench
+
+native: .venv/ready
+	@$(BIN)/python -m tests.native pango
+
+native-browser: .venv/ready
+	@$(BIN)/python -m tests.native chromium
+
+hub-clients: .venv/ready
+	@$(BIN)/python -m tests.hub.environments
+
+lock: # run by hand after changing the ranges in pyproject.toml
+	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/pip install --quiet 'torch==2.13.0' '.[test,check]'
+	@.venv-lock/bin/pip freeze --exclude bloom-portal | grep -viE '^(nvidia|triton|cuda)' | sed -e 's/^torch==.*/torch==2.13.0/' > requirements.lock
+	@rm -rf .venv-lock

@@ -1,0 +1,395 @@
+"""May this actor do this to this model: the one decision that every channel asks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from portal.accounts.rules import Standing, standing_at
+from portal.catalog.rules import ModelState
+from portal.licensing.rules import Satisfaction, SignatureFact, Sufficiency, VersionFact, in_force, satisfies
+from portal.tokens.rules import Scope
+from portal.usage.rules import Limits, Used, exceeded, seconds_to_midnight
+
+
+class Action(StrEnum):
+    """What somebody wants to do with a model."""
+
+    READ = "read"
+    ASK = "ask"
+    DOWNLOAD = "download"
+    INFER = "infer"
+    RENEW = "renew"
+
+
+class Follows(StrEnum):
+    """Which version of a license a requirement means: the one pinned by the release, or the newest in force."""
+
+    RELEASE = "release"
+    LICENSE = "license"
+
+
+class Grace(StrEnum):
+    """How much a due signature still allows."""
+
+    STANDARD = "standard"
+    STRICT = "strict"
+
+
+class Pass(StrEnum):
+    """What a signature that is not sufficient still lets through; `FINISH` only what was already begun."""
+
+    ALLOW = "allow"
+    WARN = "warn"
+    FINISH = "finish"
+    REFUSE = "refuse"
+
+
+A, W, F, R = Pass.ALLOW, Pass.WARN, Pass.FINISH, Pass.REFUSE
+GRACE: Mapping[tuple[Sufficiency, Grace], Mapping[Action, Pass]] = {
+    (Sufficiency.SUFFICIENT, Grace.STANDARD): dict.fromkeys(Action, A),
+    (Sufficiency.SUFFICIENT, Grace.STRICT): dict.fromkeys(Action, A),
+    (Sufficiency.DUE, Grace.STANDARD): {
+        Action.READ: W, Action.ASK: W, Action.DOWNLOAD: F, Action.INFER: W, Action.RENEW: R,
+    },
+    (Sufficiency.DUE, Grace.STRICT): {
+        Action.READ: W, Action.ASK: R, Action.DOWNLOAD: R, Action.INFER: W, Action.RENEW: R,
+    },
+    **{
+        (Sufficiency.LAPSED, grace): {
+            Action.READ: W, Action.ASK: R, Action.DOWNLOAD: R, Action.INFER: F, Action.RENEW: R,
+        }
+        for grace in Grace
+    },
+    **{
+        (Sufficiency.MISSING, grace): {
+            Action.READ: A, Action.ASK: R, Action.DOWNLOAD: R, Action.INFER: R, Action.RENEW: R,
+        }
+        for grace in Grace
+    },
+}  # fmt: skip
+SCOPES = {Action.DOWNLOAD: Scope.WEIGHTS_READ, Action.INFER: Scope.INFERENCE}
+STATUS_BY_STAGE = {1: 403, 2: 404, 3: 403, 4: 403, 6: 429}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that stands in the way, or is about to, with what to do about it.
+
+    Args:
+        code: stable code.
+        stage: 1 standing, 2 model, 3 access token, 4 signature, 6 quota.
+        blocks: False for a warning.
+        message: one sentence.
+        remedy_text, url: what helps, and where.
+        due_at: until when, where there is a date.
+        retry_after: seconds, for quotas.
+    """
+
+    code: str
+    stage: int
+    blocks: bool
+    message: str
+    remedy_text: str = ""
+    url: str = ""
+    due_at: datetime | None = None
+    retry_after: int | None = None
+
+    @property
+    def state(self) -> str:
+        """How a checklist marks it."""
+        return "unmet" if self.blocks else "due"
+
+
+@dataclass(frozen=True)
+class Relied:
+    """A signature that a decision rests on, and for which license."""
+
+    license_slug: str
+    license_number: str
+    signature_id: int
+    signature_ref: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Yes or no, with all reasons.
+
+    Args:
+        reasons: blocking ones and warnings, in the order of the stages.
+        relied_on: the signatures that the answer rests on.
+        met: what was checked and holds, for the checklist: (code, message).
+        until: the first instant at which the clock alone could change the answer.
+    """
+
+    action: Action
+    reasons: tuple[Reason, ...]
+    relied_on: tuple[Relied, ...] = ()
+    met: tuple[tuple[str, str], ...] = ()
+    as_of: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def allowed(self) -> bool:
+        """Say whether nothing blocks."""
+        return not self.blocking
+
+    @property
+    def blocking(self) -> tuple[Reason, ...]:
+        """The reasons that block."""
+        return tuple(r for r in self.reasons if r.blocks)
+
+    @property
+    def warnings(self) -> tuple[Reason, ...]:
+        """The reasons that only warn."""
+        return tuple(r for r in self.reasons if not r.blocks)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the first blocking reason; quota counts only when nothing else blocks; 200 if allowed."""
+        if self.allowed:
+            return 200
+        first = self.blocking[0]
+        if first.code == "model_withdrawn":
+            return 410
+        if first.code == "not_signed_in" or (first.code.startswith("access_token_") and first.code != WRONG_MODEL):
+            return 401
+        return STATUS_BY_STAGE[first.stage]
+
+
+WRONG_MODEL = "access_token_wrong_model"
+
+
+@dataclass(frozen=True)
+class RequirementFact:
+    """A requirement with all that its sufficiency depends on.
+
+    Args:
+        slug, title: the license.
+        follows, grace: as the requirement says.
+        pinned: number pinned by the release.
+        versions: published versions of the license.
+        signatures: the person's signatures of the license.
+        reached: license number → when the person was reached by its notice.
+    """
+
+    slug: str
+    title: str
+    follows: Follows
+    grace: Grace
+    pinned: str
+    versions: tuple[VersionFact, ...]
+    signatures: tuple[SignatureFact, ...] = ()
+    reached: Mapping[str, datetime] | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a decision depends on; `model_name` None stands for a model that does not exist for this caller."""
+
+    base_url: str
+    model_name: str | None
+    model_state: ModelState = ModelState.PUBLISHED
+    has_release: bool = True
+    signed_in: bool = False
+    verified: bool = False
+    standing: Standing = Standing.ACTIVE
+    standing_until: datetime | None = None
+    standing_ref: str | None = None
+    token_used: bool = False
+    token_error: str | None = None
+    token_scopes: frozenset[str] = frozenset()
+    token_wrong_model: bool = False
+    requirements: tuple[RequirementFact, ...] = ()
+    holds_copy: bool = False
+    already_running: bool = False
+    limits: Limits | None = None
+    used: Used | None = None
+
+
+TOKEN_MESSAGES = {
+    "access_token_invalid": "This access token is not known here.",
+    "access_token_expired": "This access token has expired.",
+    "access_token_revoked": "This access token was revoked.",
+}
+
+
+class _Findings:
+    """What the stages found so far."""
+
+    def __init__(self) -> None:
+        self.reasons: list[Reason] = []
+        self.met: list[tuple[str, str]] = []
+        self.relied: list[Relied] = []
+        self.instants: list[datetime] = []
+
+
+def decide(facts: Facts, action: Action, now: datetime) -> Decision:
+    """Decide whether an actor may do something to a model, and say everything that stands in the way.
+
+    Two exceptions protect people: a hidden model yields only that, and an unusable access token only its own reason.
+    """
+    if facts.model_name is None or (facts.model_state is ModelState.DRAFT):
+        reason = Reason("model_not_found", 2, True, "There is no such model here.")
+        return Decision(action, (reason,), as_of=now)
+    if facts.token_error is not None:
+        return Decision(action, (_token_reason(facts, facts.token_error),), as_of=now)
+    findings = _Findings()
+    for stage in _STAGES[action]:
+        stage(facts, action, now, findings)
+    order = sorted(findings.reasons, key=lambda r: r.stage)
+    until = min((i for i in findings.instants if i > now), default=None)
+    return Decision(action, tuple(order), tuple(findings.relied), tuple(findings.met), now, until)
+
+
+def _token_reason(facts: Facts, code: str) -> Reason:
+    url = f"{facts.base_url}/settings/tokens"
+    return Reason(code, 3, True, TOKEN_MESSAGES[code], "Create a new access token.", url)
+
+
+def _standing(facts: Facts, _action: Action, now: datetime, out: _Findings) -> None:
+    base = facts.base_url
+    if not facts.signed_in:
+        message = "You are not signed in."
+        remedy = "Sign in, or send an access token."
+        out.reasons.append(Reason("not_signed_in", 1, True, message, remedy, f"{base}/login"))
+        return
+    if facts.verified:
+        out.met.append(("address_verified", "Your e-mail address is confirmed."))
+    else:
+        message = "Your e-mail address is not confirmed."
+        remedy = "Open the link that was mailed to you."
+        out.reasons.append(Reason("address_unverified", 1, True, message, remedy, f"{base}/settings/profile"))
+    ended = facts.standing_until is not None and now >= facts.standing_until
+    standing = standing_at(facts.standing, ended)
+    if facts.standing_until is not None:
+        out.instants.append(facts.standing_until)
+    if standing is Standing.SUSPENDED:
+        url = f"{base}/appeal/{facts.standing_ref}"
+        message = f"Your account is suspended until {facts.standing_until:%Y-%m-%d %H:%M} UTC."
+        remedy = "Read the statement of reasons; you can appeal there."
+        out.reasons.append(Reason("standing_suspended", 1, True, message, remedy, url, facts.standing_until))
+    elif standing is Standing.CLOSED:
+        message = "This account is closed."
+        out.reasons.append(Reason("standing_closed", 1, True, message, "Contact the operators.", base))
+    else:
+        out.met.append(("standing_active", "Your account is in good standing."))
+
+
+def _model(facts: Facts, action: Action, _now: datetime, out: _Findings) -> None:
+    url = f"{facts.base_url}/{facts.model_name}"
+    if facts.model_state is ModelState.WITHDRAWN and action is not Action.READ:
+        message = "This model was withdrawn."
+        out.reasons.append(Reason("model_withdrawn", 2, True, message, "Its card names the successor.", url))
+    elif not facts.has_release and action in {Action.DOWNLOAD, Action.INFER}:
+        message = "No weights of this model are published here yet."
+        out.reasons.append(Reason("model_without_weights", 2, True, message, "Its card says how to mirror them.", url))
+
+
+def _token(facts: Facts, action: Action, _now: datetime, out: _Findings) -> None:
+    scope = SCOPES.get(action)
+    if not facts.token_used or scope is None:
+        return
+    url = f"{facts.base_url}/settings/tokens"
+    if scope.value not in facts.token_scopes:
+        message = f"This access token lacks the scope {scope.value}."
+        out.reasons.append(Reason("scope_missing", 3, True, message, f"Create one with the scope {scope.value}.", url))
+    if facts.token_wrong_model:
+        message = f"This access token is bound to other models than {facts.model_name}."
+        out.reasons.append(Reason(WRONG_MODEL, 3, True, message, f"Create one that includes {facts.model_name}.", url))
+
+
+def required_version(requirement: RequirementFact, now: datetime) -> VersionFact | None:
+    """Return the version that a requirement asks for now: the release's pin, or the one in force.
+
+    Where that is missing, the first one that is published: a gap in the texts opens nothing.
+    """
+    found = None
+    if requirement.follows is Follows.RELEASE:
+        found = next((v for v in requirement.versions if v.number == requirement.pinned), None)
+    first = min(requirement.versions, key=lambda v: v.ordinal, default=None)
+    return found or in_force(requirement.versions, now) or first
+
+
+def _signatures(facts: Facts, action: Action, now: datetime, out: _Findings) -> None:
+    for requirement in facts.requirements:
+        version = required_version(requirement, now)
+        if version is None:
+            _nothing_to_sign(facts, requirement, action, out)
+            continue
+        out.instants += [v.effective_at for v in requirement.versions]
+        reached = (requirement.reached or {}).get(version.number)
+        result = satisfies(requirement.signatures, requirement.versions, version, reached, now)
+        if result.binds_at is not None:
+            out.instants.append(result.binds_at)
+        _signature(facts, requirement, result, action, out)
+
+
+def _nothing_to_sign(facts: Facts, requirement: RequirementFact, action: Action, out: _Findings) -> None:
+    if GRACE[Sufficiency.MISSING, requirement.grace][action] is Pass.REFUSE:
+        message = f"{requirement.title} must be signed, and no version of it is published yet."
+        url = f"{facts.base_url}/licenses/{requirement.slug}"
+        out.reasons.append(Reason("signature_missing", 4, True, message, "Come back once it is published.", url))
+
+
+def _signature(
+    facts: Facts, requirement: RequirementFact, result: Satisfaction, action: Action, out: _Findings
+) -> None:
+    how = GRACE[result.sufficiency, requirement.grace][action]
+    begun = facts.already_running or (action is Action.DOWNLOAD and facts.holds_copy)
+    blocks = how is Pass.REFUSE or (how is Pass.FINISH and not begun)
+    if result.signature is not None and not blocks:
+        number = _number(requirement, result.signature)
+        out.relied.append(Relied(requirement.slug, number, result.signature.id, result.signature.public_id))
+    if result.sufficiency is Sufficiency.SUFFICIENT:
+        signed = _number(requirement, result.signature) if result.signature else ""
+        out.met.append(("signature_sufficient", f"You signed {requirement.title} {signed}."))
+        return
+    if how is Pass.ALLOW:
+        return
+    number = result.required.number
+    url = f"{facts.base_url}/licenses/{requirement.slug}/{number}/sign"
+    name = f"{requirement.title} {number}"
+    if result.sufficiency is Sufficiency.MISSING:
+        message, remedy = f"You have not signed {name}.", "Read and sign the license."
+    elif result.sufficiency is Sufficiency.DUE:
+        by = f" by {result.binds_at:%Y-%m-%d}" if result.binds_at else ""
+        message, remedy = f"Sign {name}{by}: the license changed since you signed.", "See what changed, and sign."
+    else:
+        message, remedy = f"Your signature lapsed: {name} is required now.", "See what changed, and sign."
+    code = f"signature_{result.sufficiency.value}"
+    out.reasons.append(Reason(code, 4, blocks, message, remedy, url, result.binds_at))
+
+
+def _number(requirement: RequirementFact, signature: SignatureFact) -> str:
+    return next((v.number for v in requirement.versions if v.id == signature.version_id), "")
+
+
+def _quota(facts: Facts, action: Action, now: datetime, out: _Findings) -> None:
+    if action is not Action.INFER or facts.limits is None or facts.used is None or facts.already_running:
+        return
+    code = exceeded(facts.used, facts.limits)
+    if code is None and facts.used.text_tokens >= facts.limits.text_tokens:
+        code = "quota_text_tokens"
+    if code is not None:
+        out.reasons.append(quota_reason(code, facts.limits, facts.base_url, now))
+        out.instants.append(now + timedelta(seconds=seconds_to_midnight(now)))
+
+
+def quota_reason(code: str, limits: Limits, base_url: str, now: datetime) -> Reason:
+    """Return the reason for a used-up limit, with the seconds until the day ends."""
+    wait = seconds_to_midnight(now)
+    what = f"{limits.calls:,} requests" if code == "quota_calls" else f"{limits.text_tokens:,} text tokens"
+    message = f"Your limit of {what} a day (UTC) is used up."
+    remedy = "Wait for the next day, or ask the operators for more."
+    return Reason(code, 6, True, message, remedy, f"{base_url}/settings/usage", retry_after=wait)
+
+
+Stage = Callable[[Facts, Action, datetime, _Findings], None]
+_STAGES: Mapping[Action, Sequence[Stage]] = {
+    Action.READ: (_model, _signatures),
+    Action.ASK: (_standing, _model, _signatures),
+    Action.DOWNLOAD: (_standing, _model, _token, _signatures),
+    Action.INFER: (_standing, _model, _token, _signatures, _quota),
+    Action.RENEW: (_standing, _model, _signatures),
+}

@@ -1,0 +1,133 @@
+"""Pages about what a person may do: the list of models, a model with its checklist, and the playground."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from flask import Blueprint, Response, render_template, request
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+
+from portal.access import service
+from portal.access.forms import PlaygroundForm
+from portal.access.rules import Action, Decision, Reason
+from portal.catalog import service as catalog
+from portal.catalog.models import GatedModel
+from portal.core.clock import utcnow
+from portal.notices import service as notices
+from portal.web.app import actor, afterwards, app_service, db, request_id, settings
+from portal.web.guard import member, public
+
+bp = Blueprint("access", __name__)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a checklist, whether it is met or not."""
+
+    code: str
+    state: str
+    message: str
+    remedy_text: str = ""
+    remedy_url: str = ""
+    due_at: datetime | None = None
+
+
+def checklist(decision: Decision) -> list[Item]:
+    """Return every requirement of a decision as a line: what is missing first, then what is due, then what is met."""
+    open_ = [Item(r.code, r.state, r.message, r.remedy_text, r.url, r.due_at) for r in decision.reasons]
+    return open_ + [Item(code, "met", message) for code, message in decision.met]
+
+
+def _note_shown(reasons: tuple[Reason, ...]) -> None:
+    """Remember that a signed-in person was shown that they must sign again."""
+    person = actor().user_id
+    for reason in reasons:
+        if reason.code == "signature_due" and person is not None:
+            ref = "license_version:" + reason.url.split("/licenses/", 1)[1].removesuffix("/sign")
+
+            def note(session: Session, ref: str = ref, person: int = person) -> None:
+                notices.mark_shown(session, user_id=person, subject_ref=ref, now=utcnow())
+
+            afterwards(note)
+
+
+@bp.get("/")
+@public
+def index() -> ResponseReturnValue:
+    """List all models with what each still needs from the visitor."""
+    rows = service.models_with_decisions(
+        db(), actor=actor(), action=Action.INFER, now=utcnow(), base_url=settings().base_url
+    )
+    return render_template("access/index.html", rows=rows)
+
+
+@bp.get("/<namespace>/<name>")
+@public
+def model(namespace: str, name: str) -> ResponseReturnValue:
+    """Show a model: its checklist, its files and its card."""
+    found = catalog.find_model(db(), full_name=f"{namespace}/{name}")
+    decisions = {
+        action: service.check(
+            db(), actor=actor(), model=found.full_name, action=action, now=utcnow(), base_url=settings().base_url
+        )
+        for action in (Action.DOWNLOAD, Action.INFER)
+    }
+    _note_shown(decisions[Action.INFER].warnings + decisions[Action.DOWNLOAD].warnings)
+    revision = catalog.current_card(db(), model=found)
+    card = app_service("read_card")(catalog.card_text(db(), revision=revision)) if revision else None
+    return render_template(
+        "access/model.html", model=found, items=checklist(decisions[Action.INFER]), download=decisions[Action.DOWNLOAD],
+        infer=decisions[Action.INFER], revision=revision, card=card, release=_release(found),
+        base_url=settings().base_url, revisions=catalog.cards_of(db(), model=found),
+    )  # fmt: skip
+
+
+def _release(found: GatedModel) -> object:
+    return service.find_subject(db(), full_name=found.full_name).release
+
+
+@bp.get("/<namespace>/<name>/card/<int(max=1000000):number>")
+@public
+def card(namespace: str, name: str, number: int) -> ResponseReturnValue:
+    """Show one revision of a model's card."""
+    found = catalog.find_model(db(), full_name=f"{namespace}/{name}")
+    shown = catalog.find_card(db(), model=found, number=number)
+    return render_template(
+        "access/card.html", model=found, revision=shown.revision, card=app_service("read_card")(shown.text)
+    )
+
+
+@bp.get("/<namespace>/<name>/card/<int(max=1000000):number>.pdf")
+@public
+def card_pdf(namespace: str, name: str, number: int) -> ResponseReturnValue:
+    """Send one revision of a model's card as a document."""
+    found = catalog.find_model(db(), full_name=f"{namespace}/{name}")
+    shown = catalog.find_card(db(), model=found, number=number)
+    page = render_template(
+        "pdf/card.html", model=found, revision=shown.revision, card=app_service("read_card")(shown.text)
+    )
+    document: Callable[[str], bytes] = app_service("pdf")
+    headers = {"Content-Disposition": f'inline; filename="{found.name}-card-{number}.pdf"'}
+    return Response(document(page), mimetype="application/pdf", headers=headers)
+
+
+@bp.route("/playground", methods=["GET", "POST"])
+@member(writes=False)  # the gate keeps the record; a write lock would be held while the model writes
+def playground() -> ResponseReturnValue:
+    """Complete a prompt in the page: decided, counted and recorded as any other request."""
+    form = PlaygroundForm()
+    rows = service.models_with_decisions(
+        db(), actor=actor(), action=Action.INFER, now=utcnow(), base_url=settings().base_url
+    )
+    form.model.choices = [(m.full_name, m.full_name) for m, release, _ in rows if release is not None]
+    if request.method == "GET" and request.args.get("model"):
+        form.model.data = request.args["model"]
+    result, status = None, 200
+    if form.validate_on_submit():
+        result = app_service("complete")(
+            actor(), model=form.read("model"), prompt=str(form.prompt.data), max_tokens=form.max_tokens.data,
+            temperature=form.temperature.data, request_id=request_id(),
+        )  # fmt: skip
+        status = result.status
+    return render_template("access/playground.html", form=form, result=result), 422 if form.errors else status

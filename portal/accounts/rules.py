@@ -1,0 +1,181 @@
+"""Standing, roles and the permissions that each role carries; and what a person's address and profile may be."""
+
+import re
+import unicodedata
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+
+from portal.core.errors import Invalid
+from portal.core.machine import Machine
+
+TEXT_MAX = 200
+EMAIL_MAX = 254
+LOCAL_MAX = 64
+JOINERS = "\u200c\u200d"  # they part and join letters in names in Persian, Hindi and others
+# What a mail server may be handed: no space, no quoting, no control character, one @, and a domain with a dot.
+EMAIL = re.compile(r"[^\s@\"(),:;<>\[\]\\]+@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W_](?:[\w-]*[^\W_])")
+
+
+class Standing(StrEnum):
+    """Whether a person may use the service at all."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    CLOSED = "closed"
+
+
+class StandingAction(StrEnum):
+    """What moves a standing."""
+
+    SUSPEND = "suspend"
+    REINSTATE = "reinstate"
+    CLOSE = "close"
+
+
+STANDING = Machine(
+    "standing",
+    Standing.ACTIVE,
+    {
+        (Standing.ACTIVE, StandingAction.SUSPEND): Standing.SUSPENDED,
+        (Standing.SUSPENDED, StandingAction.SUSPEND): Standing.SUSPENDED,
+        (Standing.SUSPENDED, StandingAction.REINSTATE): Standing.ACTIVE,
+        (Standing.ACTIVE, StandingAction.CLOSE): Standing.CLOSED,
+        (Standing.SUSPENDED, StandingAction.CLOSE): Standing.CLOSED,
+    },
+)
+
+
+class Permission(StrEnum):
+    """A staff power, ``area:thing:verb``."""
+
+    LICENSES_EDIT = "licenses:version:edit"
+    LICENSES_PUBLISH = "licenses:version:publish"
+    CARDS_EDIT = "cards:revision:edit"
+    CARDS_PUBLISH = "cards:revision:publish"
+    MODELS_PUBLISH = "models:commit:publish"
+    PEOPLE_READ = "people:account:read"
+    PEOPLE_SANCTION = "people:sanction:order"
+    PEOPLE_QUOTA = "people:quota:set"
+    APPEALS_DECIDE = "moderation:appeal:decide"
+    USAGE_READ = "usage:record:read"
+    AUDIT_READ = "audit:event:read"
+    STAFF_MANAGE = "accounts:role:manage"
+    CONSOLE_READ = "staff:console:read"
+
+
+class Role(StrEnum):
+    """What a member of staff is there for."""
+
+    LICENSE_EDITOR = "license_editor"
+    CARD_EDITOR = "card_editor"
+    MODERATOR = "moderator"
+    ADMIN = "admin"
+
+
+P = Permission
+ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    Role.LICENSE_EDITOR: frozenset({P.CONSOLE_READ, P.LICENSES_EDIT, P.LICENSES_PUBLISH, P.AUDIT_READ}),
+    Role.CARD_EDITOR: frozenset({P.CONSOLE_READ, P.CARDS_EDIT, P.CARDS_PUBLISH, P.MODELS_PUBLISH, P.AUDIT_READ}),
+    Role.MODERATOR: frozenset(
+        {P.CONSOLE_READ, P.PEOPLE_READ, P.PEOPLE_SANCTION, P.APPEALS_DECIDE, P.USAGE_READ, P.AUDIT_READ}
+    ),
+    Role.ADMIN: frozenset(Permission),
+}
+
+
+def permissions_of(roles: list[Role]) -> frozenset[str]:
+    """Return the union of what the roles carry."""
+    return frozenset(permission.value for role in roles for permission in ROLE_PERMISSIONS[role])
+
+
+def standing_at(standing: Standing, until_passed: bool) -> Standing:
+    """Return the standing that counts now: a suspension whose end has passed no longer holds."""
+    if standing is Standing.SUSPENDED and until_passed:
+        return Standing.ACTIVE
+    return standing
+
+
+@dataclass(frozen=True)
+class About:
+    """What a person says about themselves, checked."""
+
+    name: str
+    affiliation: str
+    country: str
+
+
+def tidy(text: str) -> str:
+    """Return text as it is stored: trimmed, in Unicode normal form C, runs of spaces of any width made one."""
+    spaced = "".join(" " if unicodedata.category(letter) == "Zs" else letter for letter in text)
+    return re.sub(" +", " ", unicodedata.normalize("NFC", spaced).strip())
+
+
+def fold_email(text: str) -> str:
+    """Return an address as it is stored and looked up, whatever it is."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
+
+
+def storable(text: str) -> bool:
+    """Say whether both databases can hold a text at all: no NUL, no half of a surrogate pair."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def check_email(text: str) -> str:
+    """Return an address as it is stored, or raise `Invalid`."""
+    email = fold_email(text)
+    if not email:
+        raise Invalid("email_missing", "Give your e-mail address.", field="email")
+    local = email.partition("@")[0]
+    shaped = EMAIL.fullmatch(email) and email.isprintable() and ".." not in email and not local.startswith(".")
+    if not shaped or local.endswith(".") or len(email) > EMAIL_MAX or len(local) > LOCAL_MAX:
+        raise Invalid("email_invalid", "This is no e-mail address; one looks like name@example.org.", field="email")
+    # Letters such as ß fold into others, so the folded address may be somebody else's mailbox.
+    if email != unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).lower()):
+        raise Invalid("email_letters", "This address holds a letter that cannot be taken here.", field="email")
+    return email
+
+
+def check_text(text: str, *, field: str, what: str, required: bool = True) -> str:
+    """Return one line of text about a person as it is stored, or raise `Invalid`."""
+    found = tidy(text)
+    if required and not found:
+        raise Invalid(f"{field}_missing", f"Give your {what}.", field=field)
+    if len(found) > TEXT_MAX:
+        raise Invalid(f"{field}_long", f"Your {what} has at most {TEXT_MAX} characters.", field=field)
+    if not all(letter.isprintable() or letter in JOINERS for letter in found):
+        raise Invalid(f"{field}_invalid", f"Your {what} is one line without control characters.", field=field)
+    return found
+
+
+def check_name(text: str) -> str:
+    """Return a name as it is stored, or raise `Invalid`."""
+    return check_text(text, field="name", what="name")
+
+
+def check_affiliation(text: str) -> str:
+    """Return an affiliation as it is stored, or raise `Invalid`."""
+    return check_text(text, field="affiliation", what="affiliation")
+
+
+def check_country(text: str) -> str:
+    """Return a country code as it is stored, in the shape of ISO 3166 alpha-2, or raise `Invalid`."""
+    code = tidy(text)
+    if not re.fullmatch("[A-Za-z]{2}", code):
+        raise Invalid("country_invalid", "Give your country as two letters, such as FR, IN or BR.", field="country")
+    return code.upper()
+
+
+def check_about(*, name: str, affiliation: str, country: str) -> About:
+    """Return what a person says about themselves as it is stored, or raise `Invalid` for the first thing wrong."""
+    return About(check_name(name), check_affiliation(affiliation), check_country(country))
+
+
+def changed(old: About, new: About) -> list[str]:
+    """Return the names of the fields that differ."""
+    return [f.name for f in fields(About) if getattr(old, f.name) != getattr(new, f.name)]
+
+
+def held(standing: Standing, until: datetime | None, now: datetime) -> Standing:
+    """Return the standing that counts at an instant."""
+    return standing_at(standing, until is not None and until <= now)

@@ -1,0 +1,104 @@
+"""The entrance of the console, and the page that shows every building block of pages once."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from flask import Blueprint, render_template
+from flask.typing import ResponseReturnValue
+from wtforms import BooleanField, IntegerField, RadioField, SelectField, SelectMultipleField, StringField, TextAreaField
+from wtforms.fields.choices import SelectChoice
+from wtforms.validators import Optional as Omittable
+from wtforms.widgets import CheckboxInput, ListWidget
+
+from portal.accounts.rules import Permission
+from portal.web.app import actor
+from portal.web.forms import PortalForm
+from portal.web.guard import staff
+
+bp = Blueprint("accounts_staff", __name__)
+CHOICES = [SelectChoice("one", "The first"), SelectChoice("two", "The second")]
+MOMENT = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the console.
+
+    Args:
+        permission: what opens it.
+    """
+
+    title: str
+    href: str
+    words: str
+    permission: Permission
+
+
+PARTS = (
+    Part("People", "/staff/people", "Find somebody; see what they signed and used; suspend and reinstate.",
+         Permission.PEOPLE_READ),
+    Part("Cases", "/staff/cases", "Answer appeals, the most urgent first.", Permission.APPEALS_DECIDE),
+    Part("Use", "/staff/usage", "Requests and text tokens by day, and every record.", Permission.USAGE_READ),
+    Part("Copies", "/staff/deliveries", "Which terms govern a copy that somebody holds.", Permission.USAGE_READ),
+    Part("Licenses", "/staff/licenses", "Draft a version, see the difference by clause, publish it.",
+         Permission.LICENSES_EDIT),
+    Part("Model cards", "/staff/cards", "Revise a card, preview it with its difference, publish it.",
+         Permission.CARDS_EDIT),
+    Part("Audit", "/staff/audit", "Every change of state, newest first.", Permission.AUDIT_READ),
+    Part("Patterns", "/staff/patterns", "Every building block of pages, once.", Permission.CONSOLE_READ),
+)  # fmt: skip
+
+
+class PatternForm(PortalForm):
+    """One field of each kind, for the page of patterns."""
+
+    line = StringField("A line", description="A hint says what is meant.")
+    number = IntegerField("A number", validators=[Omittable()])
+    words = TextAreaField("Several lines")
+    choice = SelectField("One of a few", choices=CHOICES)
+    one = RadioField("One of two", choices=CHOICES)
+    many = SelectMultipleField(
+        "Any of two", choices=CHOICES, widget=ListWidget(prefix_label=False), option_widget=CheckboxInput()
+    )
+    box = BooleanField("I have read it")
+
+
+@dataclass(frozen=True)
+class PatternItem:
+    """A line of the sample checklist."""
+
+    code: str
+    state: str
+    message: str
+    remedy_text: str = ""
+    remedy_url: str = ""
+    due_at: datetime | None = None
+
+
+@bp.get("/staff/")
+@staff(Permission.CONSOLE_READ)
+def index() -> ResponseReturnValue:
+    """List the parts of the console that the visitor's roles open."""
+    parts = [part for part in PARTS if part.permission in actor().permissions]
+    return render_template("staff/index.html", parts=parts)
+
+
+@bp.get("/staff/patterns")
+@staff(Permission.CONSOLE_READ)
+def patterns() -> ResponseReturnValue:
+    """Show every building block of pages once, as it looks with and without errors."""
+    form, wrong = PatternForm(formdata=None), PatternForm(formdata=None, prefix="wrong-")
+    wrong.add_error("line", "Write a line.")
+    wrong.add_error("one", "Choose one.")
+    wrong.form_errors = ["Something about the whole form is wrong."]
+    items = [
+        PatternItem(
+            "signature_missing", "unmet", "You have not signed the license.", "Read and sign it.", "/licenses/"
+        ),
+        PatternItem("signature_due", "due", "Sign the new version.", "See what changed.", "/licenses/", MOMENT),
+        PatternItem("address_verified", "met", "Your e-mail address is confirmed."),
+    ]
+    return render_template(
+        "staff/patterns.html", form=form, wrong=wrong, items=items, moment=MOMENT, sample=sha256(b"sample").hexdigest()
+    )

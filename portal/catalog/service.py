@@ -1,0 +1,209 @@
+"""Models, releases and the life of model cards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.audit import service as audit
+from portal.audit.rules import CardDrafted, CardPublished, ModelPublished
+from portal.catalog.models import CardRevision, GatedModel, Release
+from portal.catalog.rules import CARD, MODEL, CardAction, CardState, ModelAction, ModelState, split_name
+from portal.clauses import service as clauses
+from portal.core.actor import Actor
+from portal.core.errors import Conflict, Invalid, NotFound
+from portal.core.ids import public_id
+
+CARD_MAX = 400_000
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card revision with its words."""
+
+    revision: CardRevision
+    text: str
+
+
+def find_model(session: Session, *, full_name: str) -> GatedModel:
+    """Find a model by ``namespace/name``, or raise `NotFound`."""
+    namespace, _, name = full_name.partition("/")
+    query = sa.select(GatedModel).where(GatedModel.namespace == namespace, GatedModel.name == name)
+    model = session.scalar(query)
+    if model is None or model.state is ModelState.DRAFT:
+        raise NotFound("model_not_found", f"There is no model {full_name} here.")
+    return model
+
+
+def ensure_model(session: Session, *, full_name: str, now: datetime) -> GatedModel:
+    """Return the model of that name, making a draft if there is none."""
+    namespace, name = split_name(full_name)
+    query = sa.select(GatedModel).where(GatedModel.namespace == namespace, GatedModel.name == name)
+    model = session.scalar(query)
+    if model is None:
+        model = GatedModel(public_id=public_id("mod"), namespace=namespace, name=name, created_at=now)
+        session.add(model)
+        session.flush()
+    return model
+
+
+def publish_model(model: GatedModel) -> None:
+    """Show a model to everybody; nothing happens if it is shown already."""
+    if model.state is ModelState.DRAFT:
+        model.state = MODEL.next(model.state, ModelAction.PUBLISH)
+
+
+def release(
+    session: Session,
+    *,
+    model: GatedModel,
+    revision: str,
+    license_slug: str,
+    license_number: str,
+    by: Actor,
+    now: datetime,
+) -> Release:
+    """Publish a commit under the card in force and one license version; both stay pinned to it for ever.
+
+    Raises:
+        Conflict: the model has no published card, or the commit was published under another license.
+    """
+    found = session.scalar(sa.select(Release).where(Release.model_id == model.id, Release.revision == revision))
+    if found is not None and found.license_slug != license_slug:
+        message = f"These files of {model.full_name} are published under {found.license_slug}; that stays."
+        raise Conflict("release_licensed", message)
+    if found is not None:
+        return found
+    card = current_card(session, model=model)
+    if card is None:
+        raise Conflict("card_missing", f"{model.full_name} has no published card. Publish one first.")
+    publish_model(model)
+    row = Release(
+        public_id=public_id("rel"), model_id=model.id, model=model, revision=revision, card_revision_id=card.id,
+        license_slug=license_slug, license_number=license_number, published_at=now,
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    event = ModelPublished(subject=model.public_id, revision=revision, license=f"{license_slug}/{license_number}")
+    audit.record(session, event, by=by, now=now)
+    return row
+
+
+def current_card(session: Session, *, model: GatedModel, language: str = "en") -> CardRevision | None:
+    """Return the published card revision of a model."""
+    return session.scalar(
+        sa.select(CardRevision).where(
+            CardRevision.model_id == model.id, CardRevision.language == language,
+            CardRevision.state == CardState.PUBLISHED,
+        )
+    )  # fmt: skip
+
+
+def card_text(session: Session, *, revision: CardRevision) -> str:
+    """Return a card revision's words."""
+    return clauses.text_of(session, sha256=revision.text_sha256)
+
+
+def find_card(session: Session, *, model: GatedModel, number: int) -> Card:
+    """Return a published or past revision of a model's card by number, or raise `NotFound`."""
+    row = session.scalar(
+        sa.select(CardRevision).where(
+            CardRevision.model_id == model.id, CardRevision.number == number, CardRevision.state != CardState.DRAFT
+        )
+    )
+    if row is None:
+        raise NotFound("card_not_found", f"The card of {model.full_name} has no revision {number}.")
+    return Card(row, card_text(session, revision=row))
+
+
+def cards_of(session: Session, *, model: GatedModel) -> Sequence[CardRevision]:
+    """Return all revisions of a model's card, newest first, drafts included."""
+    query = sa.select(CardRevision).where(CardRevision.model_id == model.id).order_by(CardRevision.number.desc())
+    return session.scalars(query).all()
+
+
+def draft_of(session: Session, *, model: GatedModel) -> CardRevision | None:
+    """Return the draft of a model's card, if there is one."""
+    query = sa.select(CardRevision).where(CardRevision.model_id == model.id, CardRevision.state == CardState.DRAFT)
+    return session.scalar(query)
+
+
+def save_draft(
+    session: Session, *, model: GatedModel, text: str, note: str, by: Actor, now: datetime, language: str = "en"
+) -> CardRevision:
+    """Keep a draft of the next card revision; saving again replaces the draft's words.
+
+    Raises:
+        Invalid: the text is empty or larger than 400,000 characters.
+    """
+    text = text.replace("\r\n", "\n")
+    if not text.strip() or len(text) > CARD_MAX:
+        raise Invalid("card_length", f"A card has between 1 and {CARD_MAX:,} characters.", field="text")
+    sha256 = clauses.store_text(session, body=text.encode())
+    draft = draft_of(session, model=model)
+    if draft is None:
+        last = session.scalar(sa.select(sa.func.max(CardRevision.number)).where(CardRevision.model_id == model.id)) or 0
+        draft = CardRevision(
+            public_id=public_id("crd"), model_id=model.id, model=model, number=last + 1, language=language,
+            text_sha256=sha256, created_at=now, created_by=by.public_id,
+        )  # fmt: skip
+        session.add(draft)
+        event = CardDrafted(subject=model.public_id, number=draft.number)
+        audit.record(session, event, by=by, now=now)
+    draft.text_sha256, draft.note = sha256, note
+    session.flush()
+    return draft
+
+
+def publish_card(session: Session, *, model: GatedModel, shown_sha256: str, by: Actor, now: datetime) -> CardRevision:
+    """Publish the draft exactly as it was previewed; the revision before stays readable.
+
+    Raises:
+        Conflict: there is no draft, or it changed since it was previewed.
+    """
+    draft = draft_of(session, model=model)
+    if draft is None:
+        raise Conflict("draft_missing", "There is no draft to publish. Write one first.")
+    if draft.text_sha256 != shown_sha256:
+        raise Conflict("draft_changed", "The draft changed since you previewed it. Look at it again.")
+    before = current_card(session, model=model, language=draft.language)
+    if before is not None:
+        before.state = CARD.next(before.state, CardAction.SUPERSEDE)
+    draft.state = CARD.next(draft.state, CardAction.PUBLISH)
+    draft.published_at = now
+    publish_model(model)
+    session.flush()
+    audit.record(session, CardPublished(subject=model.public_id, number=draft.number), by=by, now=now)
+    return draft
+
+
+def sync_card(session: Session, *, full_name: str, text: str, by: Actor, now: datetime) -> bool:
+    """Publish a card from the repository for a model that has none yet; say whether anything was done."""
+    model = ensure_model(session, full_name=full_name, now=now)
+    if current_card(session, model=model) is not None:
+        return False
+    draft = save_draft(session, model=model, text=text, note="From the portal's card folder.", by=by, now=now)
+    publish_card(session, model=model, shown_sha256=draft.text_sha256, by=by, now=now)
+    return True
+
+
+def find_any_model(session: Session, *, full_name: str) -> GatedModel:
+    """Find a model for staff, drafts included, or raise `NotFound`."""
+    namespace, _, name = full_name.partition("/")
+    query = sa.select(GatedModel).where(GatedModel.namespace == namespace, GatedModel.name == name)
+    model = session.scalar(query)
+    if model is None:
+        raise NotFound("model_not_found", f"There is no model {full_name} here.")
+    return model
+
+
+def all_models(session: Session) -> list[tuple[GatedModel, CardRevision | None, CardRevision | None]]:
+    """Return every model with its published card revision and its draft."""
+    models = session.scalars(sa.select(GatedModel).order_by(GatedModel.namespace, GatedModel.name)).all()
+    live = sa.select(CardRevision).where(CardRevision.state != CardState.SUPERSEDED, CardRevision.language == "en")
+    rows = session.scalars(live).all()
+    published = {r.model_id: r for r in rows if r.state is CardState.PUBLISHED}
+    drafts = {r.model_id: r for r in rows if r.state is CardState.DRAFT}
+    return [(model, published.get(model.id), drafts.get(model.id)) for model in models]

@@ -1,0 +1,73 @@
+"""The console's pages for models and cards: revise, preview with the difference, publish."""
+
+import difflib
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from portal.accounts.rules import Permission
+from portal.catalog import service
+from portal.catalog.forms import CardForm, PublishCardForm
+from portal.core.clock import utcnow
+from portal.core.errors import Invalid, NotFound
+from portal.web.app import actor, app_service, db
+from portal.web.guard import staff
+
+bp = Blueprint("catalog_staff", __name__)
+
+
+def difference(old: str, new: str) -> list[tuple[str, str]]:
+    """Return changed lines with three lines around them, as (kind, line).
+
+    A kind is ``same``, ``added``, ``removed`` or ``gap``.
+    """
+    kinds = {" ": "same", "+": "added", "-": "removed", "@": "gap"}
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=3)
+    return [(kinds[line[0]], line[1:]) for number, line in enumerate(lines) if number > 1]
+
+
+@bp.get("/staff/cards")
+@staff(Permission.CARDS_EDIT)
+def cards() -> ResponseReturnValue:
+    """List models with their cards."""
+    return render_template("catalog/staff_cards.html", rows=service.all_models(db()))
+
+
+@bp.route("/staff/cards/<namespace>/<name>/edit", methods=["GET", "POST"])
+@staff(Permission.CARDS_EDIT)
+def edit(namespace: str, name: str) -> ResponseReturnValue:
+    """Write the next revision of a card; it is kept as a draft."""
+    model = service.find_any_model(db(), full_name=f"{namespace}/{name}")
+    current = service.draft_of(db(), model=model) or service.current_card(db(), model=model)
+    form = CardForm(text=service.card_text(db(), revision=current) if current else "")
+    if form.validate_on_submit():
+        try:
+            app_service("check_card")(form.read("text"))
+            service.save_draft(
+                db(), model=model, text=form.read("text") + "\n", note=form.read("note"), by=actor(), now=utcnow()
+            )
+            return redirect(url_for(".preview", namespace=namespace, name=name), 303)
+        except Invalid as error:
+            form.take(error)
+    return render_template("catalog/staff_edit.html", model=model, form=form), 422 if form.errors else 200
+
+
+@bp.route("/staff/cards/<namespace>/<name>/preview", methods=["GET", "POST"])
+@staff(Permission.CARDS_PUBLISH)
+def preview(namespace: str, name: str) -> ResponseReturnValue:
+    """Show a draft as readers will see it, with the difference; publish it."""
+    model = service.find_any_model(db(), full_name=f"{namespace}/{name}")
+    if request.method == "POST":
+        shown = PublishCardForm().read("shown_sha256")
+        service.publish_card(db(), model=model, shown_sha256=shown, by=actor(), now=utcnow())
+        return redirect(f"/{model.full_name}", 303)
+    draft = service.draft_of(db(), model=model)
+    if draft is None:
+        raise NotFound("draft_missing", f"The card of {model.full_name} has no draft.")
+    current = service.current_card(db(), model=model)
+    old = service.card_text(db(), revision=current) if current else ""
+    new = service.card_text(db(), revision=draft)
+    card = app_service("read_card")(new)
+    return render_template(
+        "catalog/staff_preview.html", model=model, draft=draft, current=current, card=card, lines=difference(old, new)
+    )

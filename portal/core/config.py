@@ -1,0 +1,238 @@
+"""Every setting once: where it comes from, what it may be, and what is refused."""
+
+import os
+import secrets
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+ENVIRONMENTS = ("development", "production")
+DURABILITIES = ("process", "power-loss")
+SECRET_NAMES = frozenset({"secret_keys", "database_url", "mail_url"})
+SOCKET_LIMIT = 100
+KEY_LENGTH = 32
+PORT_MAX = 65535
+
+
+class SettingError(Exception):
+    """A setting that is unknown or cannot be; the message names it and says what it may be."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The portal's settings, read once at start and passed on.
+
+    Args:
+        env: ``development`` or ``production``; production refuses unsafe values.
+        home: the directory of all state.
+        host, port: where the portal listens.
+        base_url: the address people see, without a trailing slash.
+        database_url: SQLAlchemy URL.
+        mail_url: ``file:`` or ``smtp://user:password@host:port``.
+        engines: ``embedded``, or the path of a TOML file of OpenAI-compatible servers.
+        durability: ``process`` or ``power-loss``.
+        secret_keys: keys that sign cookies and forms; the first signs, all verify.
+        pepper: key of the access-token digests.
+        sources: setting → where its value came from.
+    """
+
+    env: str = "development"
+    home: Path = Path("var")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    base_url: str = "http://127.0.0.1:8000"
+    database_url: str = ""
+    mail_url: str = "file:"
+    engines: str = "embedded"
+    durability: str = "process"
+    secret_keys: tuple[str, ...] = ()
+    pepper: bytes = b""
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_production(self) -> bool:
+        """Say whether unsafe values are refused."""
+        return self.env == "production"
+
+    @property
+    def is_secure(self) -> bool:
+        """Say whether people reach the portal over https."""
+        return self.base_url.startswith("https://")
+
+    @property
+    def engine_socket(self) -> Path:
+        """The Unix socket of the embedded engine: in `home`, or in a private temporary folder if that is too long."""
+        path = self.home / "run" / "engine.sock"
+        if len(os.fsencode(path)) <= SOCKET_LIMIT:
+            return path
+        name = sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"portal-{os.getuid()}-{name}" / "engine.sock"
+
+    def folder(self, name: str) -> Path:
+        """Return a folder of `home`, made private if it is new."""
+        path = self.home / name
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    def shown(self) -> list[tuple[str, str, str]]:
+        """Return (name, value, source) of each setting, secrets masked."""
+        rows = []
+        for name in NAMES:
+            value = getattr(self, name)
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            rows.append((name, _mask(name, text), self.sources.get(name, "default")))
+        return rows
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read settings from the environment and the file named by ``PORTAL_CONFIG``.
+
+        Raises:
+            SettingError: a setting is unknown, invalid, or unsafe in production.
+        """
+        environ = os.environ if environ is None else environ
+        values, sources = _collect(environ)
+        return _check(values, sources)
+
+
+NAMES = tuple(f.name for f in fields(Settings) if f.name not in {"pepper", "sources"})
+
+
+def _mask(name: str, text: str) -> str:
+    if name not in SECRET_NAMES:
+        return text
+    if name == "secret_keys":
+        return "********"
+    parts = urlsplit(text)
+    return text.replace(f":{parts.password}@", ":********@") if parts.password else text
+
+
+def _collect(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if config := environ.get("PORTAL_CONFIG"):
+        try:
+            table = tomllib.loads(Path(config).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # not readable, not UTF-8, or not TOML
+            raise SettingError(f"PORTAL_CONFIG: cannot read {config}: {error}") from None
+        for name, value in table.items():
+            values[name], sources[name] = value, config
+    for key, text in environ.items():
+        if key.startswith("PORTAL_") and key != "PORTAL_CONFIG":
+            name = key.removeprefix("PORTAL_").lower()
+            values[name], sources[name] = text, f"environment {key}"
+    unknown = sorted(set(values) - set(NAMES))
+    if unknown:
+        raise SettingError(f"{_label(unknown[0], sources)}: no such setting; `portal settings` lists them")
+    return values, sources
+
+
+def _label(name: str, sources: Mapping[str, str]) -> str:
+    return f"PORTAL_{name.upper()} ({sources.get(name, 'default')})"
+
+
+def _bad(name: str, why: str, sources: Mapping[str, str]) -> SettingError:
+    return SettingError(f"{_label(name, sources)}: {why}")
+
+
+def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
+    env = _one_of("env", ENVIRONMENTS, values, sources)
+    host, port = str(values.get("host", "127.0.0.1")), _port(values, sources)
+    if not host:
+        raise _bad("host", "must name an address to listen on", sources)
+    shown_host = f"[{host}]" if ":" in host else host
+    base_url = str(values.get("base_url", f"http://{shown_host}:{port}")).rstrip("/")
+    mail_url = str(values.get("mail_url", "file:"))
+    _check_addresses(base_url, mail_url, env, sources)
+    home = Path(str(values.get("home", "var"))).expanduser().resolve()
+    database_url = str(values.get("database_url", f"sqlite:///{home / 'portal.db'}"))
+    if not database_url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise _bad("database_url", "must start with sqlite:/// or postgresql+psycopg://", sources)
+    try:
+        keys, pepper = _keys(values.get("secret_keys"), home), _key_file(home, "pepper").encode()
+    except OSError as error:
+        raise _bad("home", f"cannot keep keys in {home}: {error.strerror}", sources) from None
+    if not keys or any(len(key) < KEY_LENGTH for key in keys):
+        raise _bad("secret_keys", f"each key needs at least {KEY_LENGTH} characters", sources)
+    return Settings(
+        env=env, home=home, host=host, port=port, base_url=base_url, database_url=database_url, mail_url=mail_url,
+        engines=str(values.get("engines", "embedded")), durability=_one_of("durability", DURABILITIES, values, sources),
+        secret_keys=keys, pepper=pepper, sources=sources,
+    )  # fmt: skip
+
+
+def _one_of(name: str, known: tuple[str, ...], values: dict[str, Any], sources: Mapping[str, str]) -> str:
+    value = str(values.get(name, known[0]))
+    if value not in known:
+        raise _bad(name, f"{value!r} is not one of {', '.join(known)}", sources)
+    return value
+
+
+def _port(values: dict[str, Any], sources: Mapping[str, str]) -> int:
+    try:
+        port = int(values.get("port", 8000))
+    except (TypeError, ValueError):
+        raise _bad("port", f"{values['port']!r} is not a number", sources) from None
+    if not 0 < port <= PORT_MAX:
+        raise _bad("port", f"{port} is not between 1 and {PORT_MAX}", sources)
+    return port
+
+
+def _check_addresses(base_url: str, mail_url: str, env: str, sources: Mapping[str, str]) -> None:
+    if not _is_base(base_url):
+        raise _bad("base_url", f"{base_url!r} is not http(s)://host[:port] without a path", sources)
+    if mail_url != "file:" and not _is_mail_server(mail_url):
+        raise _bad("mail_url", "must be file: or smtp://user:password@host:port", sources)
+    if env == "production" and not base_url.startswith("https://"):
+        raise _bad("base_url", "production needs an https:// address", sources)
+    if env == "production" and mail_url == "file:":
+        raise _bad("mail_url", "production needs smtp://…; file: is for development", sources)
+
+
+def _is_base(url: str) -> bool:
+    """Say whether a URL names a site and nothing in it."""
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and parts.port != 0 and parts.username is None
+    except ValueError:
+        return False
+    return url.startswith(("http://", "https://")) and bool(named) and not parts.path + parts.query + parts.fragment
+
+
+def _is_mail_server(url: str) -> bool:
+    """Say whether a URL names a mail server."""
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    return url.startswith(("smtp://", "smtps://")) and bool(named)
+
+
+def _keys(given: Any, home: Path) -> tuple[str, ...]:
+    if given is None:
+        return (_key_file(home, "secret"),)
+    return tuple(map(str, given)) if isinstance(given, list) else tuple(str(given).split(","))
+
+
+def _key_file(home: Path, name: str) -> str:
+    """Read a key, or make it; two processes that start at once end up with the same one."""
+    folder = home / "keys"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / name
+    if not path.exists():
+        draft = folder / f".{name}.{secrets.token_hex(8)}"
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48), encoding="ascii")
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text(encoding="ascii")

@@ -1,0 +1,166 @@
+"""The database: one base for tables, UTC times, enums by value, and rows that are never changed."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Session, UOWTransaction
+from sqlalchemy.types import TypeDecorator
+
+from portal.core.errors import Conflict
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+T = TypeVar("T", bound="Base")
+APPEND_ONLY: dict[str, frozenset[str]] = {}
+# PostgreSQL compares jsonb, not json, and the append-only triggers compare.
+JSON_VALUE = sa.JSON().with_variant(JSONB(), "postgresql")
+
+
+class Utc(TypeDecorator[datetime]):
+    """An instant: aware UTC in Python, microseconds kept by both databases."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Refuse naive times; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time reached the database")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+        """Give back aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Every table of the portal."""
+
+    metadata = sa.MetaData(naming_convention=NAMES)
+    type_annotation_map = {datetime: Utc(), str: sa.String(), bytes: sa.LargeBinary(), dict[str, Any]: JSON_VALUE}
+
+
+def enum_type(values: type[StrEnum], name: str) -> sa.Enum:
+    """A column type that stores an enum's values as text under a CHECK called `name`."""
+    return sa.Enum(
+        values,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=40,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+def append_only(*once: str) -> Callable[[type[T]], type[T]]:
+    """Mark a table as append-only: no row is deleted, and no column changes except those in `once`.
+
+    A column in `once` may go from NULL to a value, one time. The same rule is a trigger in the database
+    (`append_only_ddl`), so neither the ORM nor SQL gets around it.
+    """
+
+    def mark(table: type[T]) -> type[T]:
+        APPEND_ONLY[table.__tablename__] = frozenset(once)
+        return table
+
+    return mark
+
+
+@event.listens_for(Session, "before_flush")
+def _guard_append_only(session: Session, _context: UOWTransaction, _instances: object) -> None:
+    for row in session.deleted:
+        if row.__tablename__ in APPEND_ONLY:
+            raise Conflict("append_only", f"Rows of {row.__tablename__} are never deleted.")
+    for row in session.dirty:
+        if row.__tablename__ not in APPEND_ONLY or not session.is_modified(row):
+            continue
+        for attribute in sa.inspect(row).attrs:
+            history, once = attribute.history, attribute.key in APPEND_ONLY[row.__tablename__]
+            # What was never loaded has no old value here; then the trigger decides about columns of `once`.
+            first = once and list(history.deleted or ()) in ([], [None])
+            if (history.deleted or history.added) and not first:
+                raise Conflict("append_only", f"{row.__tablename__}.{attribute.key} is never changed.")
+
+
+def append_only_ddl(table: str, columns: Iterable[str], once: Collection[str], dialect: str) -> list[str]:
+    """Return the statements that make the database itself refuse changes to a table.
+
+    Args:
+        table: name of the table.
+        columns: its columns.
+        once: those of them that may go from NULL to a value, one time.
+        dialect: ``sqlite`` or ``postgresql``.
+    """
+    differs = "IS NOT" if dialect == "sqlite" else "IS DISTINCT FROM"
+    fixed = [f'NEW."{c}" {differs} OLD."{c}"' for c in columns if c not in once]
+    fixed += [f'(OLD."{c}" IS NOT NULL AND NEW."{c}" {differs} OLD."{c}")' for c in sorted(once)]
+    condition = " OR ".join(fixed)
+    message = f"{table} is append-only"
+    if dialect == "sqlite":
+        return [
+            f"CREATE TRIGGER ao_{table}_update BEFORE UPDATE ON {table} WHEN {condition} "
+            f"BEGIN SELECT RAISE(ABORT, '{message}'); END",
+            f"CREATE TRIGGER ao_{table}_delete BEFORE DELETE ON {table} BEGIN SELECT RAISE(ABORT, '{message}'); END",
+        ]
+    return [
+        f"CREATE FUNCTION ao_{table}() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation'; END $$",
+        f"CREATE TRIGGER ao_{table}_update BEFORE UPDATE ON {table} FOR EACH ROW WHEN ({condition}) "
+        f"EXECUTE FUNCTION ao_{table}()",
+        f"CREATE TRIGGER ao_{table}_delete BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION ao_{table}()",
+        f"CREATE TRIGGER ao_{table}_truncate BEFORE TRUNCATE ON {table} EXECUTE FUNCTION ao_{table}()",
+    ]
+
+
+def make_engine(url: str) -> sa.Engine:
+    """Open the database that a URL names, SQLite in WAL mode with foreign keys on.
+
+    On SQLite a transaction that will write says so at its start (`transaction(write=True)`): taking the
+    write lock later, after a read, can fail at once instead of waiting.
+    """
+    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    pragmas = ["journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000", "synchronous=NORMAL"]
+    pragmas.append("recursive_triggers=ON")  # without it, REPLACE deletes rows behind the back of triggers
+    for pragma in pragmas:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get("portal_write", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def transaction(engine: sa.Engine, *, write: bool = True) -> Iterator[Session]:
+    """Open one unit of work: returning commits, raising rolls back."""
+    with (
+        engine.connect().execution_options(portal_write=write) as connection,
+        connection.begin(),
+        Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session,
+    ):
+        yield session
+        session.flush()

@@ -1,0 +1,132 @@
+"""Keeping the ledger of delivered copies: who received which bytes, under which signatures and card."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.catalog.models import CardRevision, GatedModel, Release
+from portal.core.ids import public_id
+from portal.deliveries.models import Delivery
+from portal.deliveries.rules import covers_file
+from portal.files.models import Commit, TreeEntry
+from portal.licensing import service as licensing
+from portal.licensing.models import Signature, SignatureSetItem
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Under what a person holds a copy of a file."""
+
+    delivery: Delivery
+    release: Release
+    signatures: tuple[Signature, ...]
+    card: CardRevision
+
+
+def record_started(session: Session, *, record: Mapping[str, Any]) -> Delivery:
+    """Enter a delivery whose first byte is about to leave; a record seen before is the same delivery."""
+    known = _of_request(session, str(record["id"]))
+    if known is not None:
+        return known
+    delivery = Delivery(
+        public_id=public_id("dlv"), request_id=record["id"], user_id=record["user_id"],
+        access_token_id=record["access_token_id"], release_id=record["release_id"], path=record["path"],
+        file_sha256=record["file_sha256"], size=record["size"], range_start=record["range_start"],
+        signature_set=licensing.ensure_set(session, signature_ids=record["signature_ids"]),
+        card_revision_id=record["card_revision_id"], opened_at=datetime.fromisoformat(record["at"]),
+    )  # fmt: skip
+    session.add(delivery)
+    session.flush()
+    return delivery
+
+
+def record_finished(session: Session, *, record: Mapping[str, Any]) -> Delivery | None:
+    """Enter how many bytes of a delivery left; the first such record counts. None if its start is not known."""
+    delivery = _of_request(session, str(record["id"]))
+    if delivery is None or delivery.finished_at is not None:
+        return delivery
+    delivery.bytes_sent = int(record["bytes_sent"])
+    delivery.complete = delivery.range_start == 0 and delivery.bytes_sent == delivery.size
+    delivery.finished_at = datetime.fromisoformat(record["at"])
+    session.flush()
+    return delivery
+
+
+def own(session: Session, *, user_id: int, limit: int = 200) -> Sequence[Delivery]:
+    """Return what was delivered to a person, newest first."""
+    query = sa.select(Delivery).where(Delivery.user_id == user_id).order_by(Delivery.id.desc()).limit(limit)
+    return session.scalars(query).all()
+
+
+def own_terms(session: Session, *, user_id: int, limit: int = 200) -> list[Terms]:
+    """Return what was delivered to a person and under which signatures and card, newest first."""
+    return _terms(session, own(session, user_id=user_id, limit=limit))
+
+
+def terms_of(session: Session, *, sha256: str, user_id: int) -> list[Terms]:
+    """Return under which signatures and card a person received a file, named by its SHA-256; oldest first."""
+    query = sa.select(Delivery).where(Delivery.file_sha256 == sha256, Delivery.user_id == user_id)
+    return _terms(session, session.scalars(query.order_by(Delivery.id)).all())
+
+
+def holds_copy(session: Session, *, user_id: int, release_id: int) -> bool:
+    """Say whether a person received every large file of a release whole; of a release without any, every file."""
+    mine = sa.select(Delivery).where(Delivery.user_id == user_id, Delivery.release_id == release_id)
+    spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for delivery in session.scalars(mine):
+        spans[delivery.file_sha256].append((delivery.range_start, delivery.range_start + (delivery.bytes_sent or 0)))
+    if not spans:
+        return False
+    files = _files_of(session, release_id)
+    needed = [file for file in files if file.lfs] or files
+    return all(covers_file(spans.get(file.blob_sha256, []), file.size) for file in needed)
+
+
+def holders(session: Session, *, model: GatedModel) -> set[int]:
+    """Return the ids of all people who were handed bytes of a model, for telling them something."""
+    query = sa.select(Delivery.user_id).join(Release, Release.id == Delivery.release_id)
+    return set(session.scalars(query.where(Release.model_id == model.id).distinct()))
+
+
+def _terms(session: Session, deliveries: Sequence[Delivery]) -> list[Terms]:
+    releases = sa.select(Release).where(Release.id.in_({d.release_id for d in deliveries}))
+    cards = sa.select(CardRevision).where(CardRevision.id.in_({d.card_revision_id for d in deliveries}))
+    release_of = {release.id: release for release in session.scalars(releases)}
+    card_of = {card.id: card for card in session.scalars(cards)}
+    signatures = _signatures(session, {d.signature_set for d in deliveries})
+    return [
+        Terms(d, release_of[d.release_id], tuple(signatures[d.signature_set]), card_of[d.card_revision_id])
+        for d in deliveries
+    ]
+
+
+def _files_of(session: Session, release_id: int) -> Sequence[TreeEntry]:
+    query = (
+        sa.select(TreeEntry)
+        .join(Commit, Commit.id == TreeEntry.commit_id)
+        .join(Release, sa.and_(Release.model_id == Commit.model_id, Release.revision == Commit.revision))
+        .where(Release.id == release_id)
+    )
+    return session.scalars(query).all()
+
+
+def _signatures(session: Session, sets: set[str]) -> dict[str, list[Signature]]:
+    query = (
+        sa.select(SignatureSetItem.sha256, Signature)
+        .join(Signature, Signature.id == SignatureSetItem.signature_id)
+        .where(SignatureSetItem.sha256.in_(sets))
+        .order_by(Signature.id)
+    )
+    found: dict[str, list[Signature]] = defaultdict(list)
+    for digest, signature in session.execute(query):
+        found[digest].append(signature)
+    return found
+
+
+def _of_request(session: Session, request_id: str) -> Delivery | None:
+    return session.scalar(sa.select(Delivery).where(Delivery.request_id == request_id))

@@ -1,0 +1,119 @@
+"""Paths, revisions and digests of stored files, as the Hub protocol names them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha1
+
+from portal.core.errors import Invalid
+
+LFS_SIZE = 10_000_000
+LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".npz", ".zip")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+REVISION = re.compile(r"[0-9a-f]{7,40}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+PATH_MAX = 500
+
+
+class RefKind(StrEnum):
+    """Whether a name moves."""
+
+    BRANCH = "branch"
+    TAG = "tag"
+
+
+def check_path(path: str) -> str:
+    """Return a path as it is, or raise `Invalid`: relative, no empty or dotted segments, no control characters."""
+    dotted = any(segment in {"", ".", ".."} for segment in path.split("/"))
+    if len(path) > PATH_MAX or dotted or CONTROL.search(path):
+        raise Invalid("path", f"{path[:80]!r} is no path that can be published.", field="path")
+    return path
+
+
+def is_lfs(path: str, size: int) -> bool:
+    """Say whether a file is listed as large: by size or by a weight suffix; an empty file never is."""
+    return size > 0 and (size >= LFS_SIZE or path.lower().endswith(LFS_SUFFIXES))
+
+
+def is_pickle(path: str) -> bool:
+    """Say whether loading the file could run code."""
+    return path.lower().endswith(PICKLE_SUFFIXES)
+
+
+def git_oid_start(size: int) -> bytes:
+    """Return what git hashes before a blob's content of `size` bytes."""
+    return b"blob %d\0" % size
+
+
+def pointer(sha256: str, size: int) -> bytes:
+    """Return the git-lfs pointer file that stands for large content."""
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+
+
+def git_oid(content: bytes) -> str:
+    """Return the git blob SHA-1 of content, 40 hex digits."""
+    return sha1(git_oid_start(len(content)) + content, usedforsecurity=False).hexdigest()
+
+
+def revision_of(parent: str, entries: list[tuple[str, str]], message: str, moment: str) -> str:
+    """Name a commit: SHA-1 over its parent, its (path, object id) list, its message and its time; 40 hex digits."""
+    lines = [parent, moment, message, *(f"{path}\0{oid}" for path, oid in sorted(entries))]
+    return sha1("\n".join(lines).encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder as a listing shows it; a folder has no `sha256`."""
+
+    path: str
+    size: int
+    oid: str
+    sha256: str | None = None
+    lfs: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        """Say whether it is a folder."""
+        return self.sha256 is None
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rpartition("/")[2]
+
+
+def listing(files: Sequence[Entry], folder: str, *, recursive: bool) -> list[Entry]:
+    """Return what lies in a folder, folders included, in the order of paths.
+
+    Args:
+        files: the files of a commit.
+        folder: the folder's path, empty for the root.
+        recursive: with everything below it.
+    """
+    prefix = f"{folder}/" if folder else ""
+    found: dict[str, Entry] = {}
+    for file in files:
+        if not file.path.startswith(prefix):
+            continue
+        parts = file.path[len(prefix) :].split("/")
+        for depth in range(1, len(parts) if recursive else min(len(parts), 2)):
+            path = prefix + "/".join(parts[:depth])
+            if path not in found:
+                found[path] = Entry(path, 0, _folder_oid(files, path))
+        if recursive or len(parts) == 1:
+            found[file.path] = file
+    return [found[path] for path in sorted(found)]
+
+
+def _folder_oid(files: Sequence[Entry], path: str) -> str:
+    inside = sorted(f"{f.path}\0{f.oid}" for f in files if f.path.startswith(f"{path}/"))
+    return sha1("\n".join(inside).encode(), usedforsecurity=False).hexdigest()
+
+
+def check_weights(paths: Sequence[str], *, allow_pickle: bool) -> None:
+    """Raise `Invalid` when the only weights among the files could run code on loading."""
+    pickles = [path for path in paths if is_pickle(path)]
+    if pickles and not allow_pickle and not any(path.lower().endswith(".safetensors") for path in paths):
+        message = f"{pickles[0]} can run code when it is loaded. Convert it to safetensors, or pass --allow-pickle."
+        raise Invalid("pickle_only", message, field="directory")

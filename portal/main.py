@@ -1,0 +1,126 @@
+"""The control plane, composed: every package's pages, and what they need from below and from outside."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Request
+from sqlalchemy.orm import Session
+
+from gated_inference.edge import Inference
+from gated_inference.pool import make_pool
+from portal.access.edge import Door
+from portal.adapters import hub, markup, pdf
+from portal.adapters.hashing import Hasher
+from portal.core.actor import ANONYMOUS, Actor
+from portal.core.clock import utcnow
+from portal.core.config import Settings
+from portal.core.db import make_engine, transaction
+from portal.downloads import api as hub_api
+from portal.downloads.edge import Downloads
+from portal.edge.health import Health
+from portal.edge.journal import Journal, unread
+from portal.edge.routes import Request as EdgeRequest
+from portal.files.service import Store
+from portal.identity.views import cookie_actor
+from portal.migrations import is_current
+from portal.tokens import service as tokens
+from portal.usage import service as usage
+from portal.usage.rules import Counters
+from portal.web import app as web
+from portal.web import errors, headers, templating
+from portal.web.app import PortalApp
+from portal.web.mount import mount
+
+PAGES = (
+    "access.views", "access.api", "accounts.views", "accounts.staff", "audit.staff", "catalog.views", "catalog.staff",
+    "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "identity.views", "licensing.views",
+    "drafting.staff", "signing.views", "moderation.views", "moderation.staff", "oauth.views", "people.staff",
+    "tokens.api", "transparency.views", "usage.views", "usage.staff", "usage.api",
+)  # fmt: skip
+FORM_LIMIT = 2 << 20
+
+
+def create_app(settings: Settings) -> PortalApp:
+    """Build the control plane over the configured database; it opens its journal and counts from what is recorded."""
+    app = PortalApp(__name__, static_url_path="/static")
+    app.settings = settings
+    app.engine = make_engine(settings.database_url)
+    app.load_actor = _load_actor(settings)
+    app.config.update(
+        SECRET_KEY=settings.secret_keys[0], SECRET_KEY_FALLBACKS=list(settings.secret_keys[1:]),
+        MAX_CONTENT_LENGTH=FORM_LIMIT, MAX_FORM_MEMORY_SIZE=FORM_LIMIT, MAX_FORM_PARTS=500,
+        WTF_CSRF_TIME_LIMIT=12 * 3600, SESSION_COOKIE_NAME="portal_form", SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SECURE=settings.is_secure, SESSION_COOKIE_SAMESITE="Lax",
+    )  # fmt: skip
+    app.url_map.strict_slashes = False
+    errors.install(app)
+    hub_api.install(app)
+    templating.install(app, markdown=markup.markdown)
+    headers.secure(app, https=settings.is_secure)
+    app.after_request(web.stamp_request)
+    for name in PAGES:
+        app.register_blueprint(import_module(f"portal.{name}").bp)
+    app.extensions.update(
+        hasher=Hasher(), pdf=pdf.render, read_attachment=pdf.attachment, read_card=hub.read_card,
+        check_card=hub.check_card, store=Store(settings.folder("blobs")), receipts=settings.folder("receipts"),
+    )  # fmt: skip
+    _mount_edges(app, settings)
+    return app
+
+
+def _load_actor(settings: Settings) -> web.LoadActor:
+    def load(session: Session, request: Request, is_page: bool) -> Actor:
+        if is_page:
+            return cookie_actor(session, request, settings, utcnow())
+        authorization = request.headers.get("Authorization")
+        if authorization is None:
+            return ANONYMOUS
+        return tokens.actor_of(session, authorization=authorization, pepper=settings.pepper, now=utcnow())
+
+    return load
+
+
+def _mount_edges(app: PortalApp, settings: Settings) -> None:
+    """Serve what belongs to the data plane here as well, through handlers that know nothing of Flask."""
+    counters = Counters()
+    unplayed = list(unread(settings.folder("journal")))  # read before the records, so that nothing falls in between
+    with transaction(app.engine, write=False) as session:
+        counters.load(usage.counters(session, now=utcnow(), unplayed=unplayed))
+    journal = Journal(settings.folder("journal"), durability=settings.durability)
+    door = Door(app.engine, settings, counters)
+    pool = make_pool(settings)
+    inference = Inference(door, pool, journal)
+    downloads = Downloads(door, app.extensions["store"], journal)
+    parts = {**_parts(app, settings, pool), "journal": lambda: journal.problem}
+    health = Health(parts, inference.figures, {"portal_journal_bytes": journal.size})
+    app.extensions["complete"] = inference.complete
+
+    def serve(rule: str, methods: list[str], handler: Any) -> None:
+        mount(app, rule, methods, handler, EdgeRequest)
+
+    serve("/<namespace>/<name>/resolve/<path:rest>", ["GET", "HEAD"], downloads.resolve)
+    serve("/v1", ["GET", "POST", "PUT", "PATCH", "DELETE"], inference.handle)
+    serve("/v1/<path:rest>", ["GET", "POST", "PUT", "PATCH", "DELETE"], inference.handle)
+    for name in ("healthz", "readyz", "metrics"):
+        serve(f"/{name}", ["GET", "HEAD"], getattr(health, name))
+    app.extensions["close"] = [pool.close, journal.close, app.engine.dispose]
+
+
+def _parts(app: PortalApp, settings: Settings, pool: Any) -> dict[str, Any]:
+    alive: Path = settings.home / "run" / "work.alive"
+
+    def database() -> str:
+        return "" if is_current(app.engine) else "the schema is older than this program; run `portal init`"
+
+    def work() -> str:
+        fresh = alive.exists() and utcnow().timestamp() - alive.stat().st_mtime < 15  # noqa: PLR2004
+        return "" if fresh else "the background process gives no sign of life"
+
+    return {"database": database, "engine": pool.trouble, "work": work}
+
+
+def close(app: Flask) -> None:
+    """Close what an app holds open: connections to engines, the journal, the database."""
+    for step in app.extensions.get("close", []):
+        step()

@@ -1,0 +1,156 @@
+"""Telling people things: the queue of messages, how far each got, and what pages showed."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.core.ids import public_id
+from portal.notices.models import Notice, NoticeEvent
+from portal.notices.rules import LEASE_SECONDS, MAX_TRIES, REACHED, Rung, retry_seconds
+
+ERROR_MAX = 500
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message to hand to the mail server now.
+
+    Args:
+        message_id: names it in its header, the same at each try, so that a mailbox can drop a second copy.
+    """
+
+    notice_id: int
+    address: str
+    subject: str
+    body: str
+    message_id: str
+
+
+def queue(
+    session: Session,
+    *,
+    recipient_id: int | None,
+    address: str,
+    kind: str,
+    subject_ref: str,
+    subject: str,
+    body: str,
+    now: datetime,
+    secret: bool = False,
+) -> Notice:
+    """Leave a message to be sent once the caller's work is done.
+
+    Args:
+        kind: what it is about, in one word.
+        subject_ref: the record it is about, by public id.
+        secret: it holds a one-time link, so the text is dropped once it is sent.
+    """
+    notice = Notice(
+        public_id=public_id("ntc"), recipient_id=recipient_id, address=address, kind=kind, subject_ref=subject_ref,
+        subject=subject, body=body, secret=secret, queued_at=now, due_at=now,
+    )  # fmt: skip
+    session.add(notice)
+    session.flush()
+    _climb(session, notice, Rung.QUEUED, now)
+    return notice
+
+
+def claim_due(session: Session, *, now: datetime, limit: int = 20) -> list[Outgoing]:
+    """Take messages whose time has come; whoever takes one has it for a while, and sends it outside the transaction."""
+    query = (
+        sa.select(Notice)
+        .where(Notice.due_at <= now, Notice.body.is_not(None))
+        .order_by(Notice.due_at, Notice.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    taken = session.scalars(query).all()
+    for notice in taken:
+        notice.due_at = now + timedelta(seconds=LEASE_SECONDS)
+    session.flush()
+    return [Outgoing(n.id, n.address, n.subject, n.body or "", n.public_id) for n in taken]
+
+
+def mark_sent(session: Session, *, notice_id: int, now: datetime) -> None:
+    """Record that the mail server took a message; saying so again changes nothing."""
+    notice = session.get_one(Notice, notice_id, with_for_update=True)
+    if notice.due_at is None:
+        return
+    _finish(session, notice, Rung.SENT, now)
+
+
+def mark_failed(session: Session, *, notice_id: int, error: str, now: datetime, permanent: bool = False) -> None:
+    """Record that a message could not be sent, and when to try again; it has bounced once trying is no use.
+
+    Args:
+        permanent: the mail server said that trying again is no use.
+    """
+    notice = session.get_one(Notice, notice_id, with_for_update=True)
+    if notice.due_at is None:
+        return
+    notice.tries += 1
+    notice.last_error = error.replace("\0", "")[:ERROR_MAX]
+    if permanent or notice.tries >= MAX_TRIES:
+        _finish(session, notice, Rung.BOUNCED, now)
+    else:
+        notice.due_at = now + timedelta(seconds=retry_seconds(notice.tries))
+        session.flush()
+
+
+def mark_shown(session: Session, *, user_id: int, subject_ref: str, now: datetime) -> None:
+    """Record, once, that a page told a signed-in person about something, whether or not a message was sent."""
+    about = sa.and_(Notice.recipient_id == user_id, Notice.subject_ref == subject_ref)
+    shown = sa.select(NoticeEvent.id).join(Notice).where(about, NoticeEvent.rung == Rung.SHOWN).limit(1)
+    if session.scalar(shown) is not None:
+        return
+    notice = session.scalar(sa.select(Notice).where(about).order_by(Notice.id.desc()).limit(1))
+    if notice is None:
+        notice = Notice(
+            public_id=public_id("ntc"), recipient_id=user_id, address="", kind="page", subject_ref=subject_ref,
+            subject="", body=None, queued_at=now, due_at=None,
+        )  # fmt: skip
+        session.add(notice)
+        session.flush()
+    _climb(session, notice, Rung.SHOWN, now, channel="page")
+
+
+def reached_at(session: Session, *, user_id: int, subject_refs: Collection[str]) -> dict[str, datetime]:
+    """Return when word of each subject first reached a person; what was only sent has not."""
+    query = (
+        sa.select(Notice.subject_ref, NoticeEvent.at)
+        .join(NoticeEvent, NoticeEvent.notice_id == Notice.id)
+        .where(
+            Notice.recipient_id == user_id, Notice.subject_ref.in_(subject_refs), NoticeEvent.rung.in_(REACHED)
+        )
+        .order_by(NoticeEvent.at.desc())
+    )  # fmt: skip
+    return {row.subject_ref: row.at for row in session.execute(query)}
+
+
+def of_person(session: Session, *, user_id: int, limit: int = 100) -> Sequence[Notice]:
+    """Return what a person was told, newest first."""
+    query = sa.select(Notice).where(Notice.recipient_id == user_id).order_by(Notice.id.desc()).limit(limit)
+    return session.scalars(query).all()
+
+
+def recent(session: Session, *, user_id: int, kinds: Collection[str], since: datetime) -> int:
+    """Count the messages of some kinds that were left for a person since an instant."""
+    query = sa.select(sa.func.count()).select_from(Notice).where(
+        Notice.recipient_id == user_id, Notice.kind.in_(kinds), Notice.queued_at > since
+    )  # fmt: skip
+    return session.scalar(query) or 0
+
+
+def _finish(session: Session, notice: Notice, rung: Rung, now: datetime) -> None:
+    notice.due_at = None
+    if notice.secret:
+        notice.body = None
+    _climb(session, notice, rung, now)
+
+
+def _climb(session: Session, notice: Notice, rung: Rung, now: datetime, channel: str = "mail") -> None:
+    session.add(NoticeEvent(notice_id=notice.id, rung=rung, channel=channel, at=now))
+    session.flush()

@@ -1,0 +1,51 @@
+"""Input of new access tokens."""
+
+from collections.abc import Iterable
+
+from wtforms import IntegerField, SelectMultipleField, StringField
+from wtforms.fields.choices import SelectChoice
+from wtforms.validators import DataRequired, InputRequired, Length, NumberRange
+from wtforms.validators import Optional as Omittable
+from wtforms.widgets import CheckboxInput, ListWidget
+
+from portal.tokens.rules import DEFAULT_LIFE, MAX_DAYS, NAME_MAX, Scope
+from portal.web.forms import PortalForm
+
+SCOPE_WORDS = {
+    Scope.WEIGHTS_READ: "Download weights (weights:read)",
+    Scope.INFERENCE: "Complete texts (inference)",
+    Scope.USAGE_READ: "Read your own usage (usage:read)",
+}
+
+
+class TokenForm(PortalForm):
+    """What an access token is called, what it opens, and for how long."""
+
+    name = StringField(
+        "Name", validators=[DataRequired("Give it a name, such as the machine that will use it."), Length(max=NAME_MAX)]
+    )
+    scopes = SelectMultipleField(
+        "What it may be used for",
+        choices=[SelectChoice(scope.value, words) for scope, words in SCOPE_WORDS.items()],
+        validators=[InputRequired("Choose at least one use.")],
+        widget=ListWidget(prefix_label=False),
+        option_widget=CheckboxInput(),
+    )
+    models = SelectMultipleField(
+        "Only for these models",
+        validators=[Omittable()],
+        widget=ListWidget(prefix_label=False),
+        option_widget=CheckboxInput(),
+    )
+    days = IntegerField(
+        "Days until it expires",
+        default=DEFAULT_LIFE.days,
+        validators=[
+            InputRequired("Say how many days it lasts."),
+            NumberRange(1, MAX_DAYS, f"An access token lasts 1 to {MAX_DAYS} days."),
+        ],
+    )
+
+    def offer(self, models: Iterable[str]) -> None:
+        """Let these models be chosen."""
+        self.models.choices = [SelectChoice(name, name) for name in models]

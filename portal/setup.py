@@ -1,0 +1,209 @@
+"""Filling a database: schema, license texts, model cards and the demo model; every step may be repeated."""
+
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.access import service as access
+from portal.access.models import Requirement
+from portal.adapters import texts
+from portal.catalog import service as catalog
+from portal.catalog.models import GatedModel, Release
+from portal.core.actor import SYSTEM
+from portal.core.clock import utcnow
+from portal.core.config import Settings
+from portal.core.db import make_engine, transaction
+from portal.core.errors import Conflict, NotFound
+from portal.drafting import service as drafting
+from portal.files import service as files
+from portal.files.models import Commit
+from portal.licensing import service as licensing
+from portal.migrations import is_current, upgrade
+
+ROOT = Path(__file__).resolve().parent.parent
+LICENSES = ROOT / "licenses"
+CARDS = ROOT / "model_cards"
+DEMO = ROOT / "gated_inference" / "demo" / "model"
+DEMO_NAME = "demo/bloom-tiny"
+DEMO_LICENSE = "bloom-rail"
+
+
+def init(settings: Settings, *, demo: bool, say: Callable[[str], object]) -> None:
+    """Bring the database to the newest schema, load licenses and cards, and publish the demo model.
+
+    Args:
+        settings: where the database and the weights lie.
+        demo: publish the shipped license versions and the demo model as well.
+        say: writes a line for whoever waits.
+    """
+    engine = make_engine(settings.database_url)
+    try:
+        if not is_current(engine):
+            say("Preparing the database…")
+            upgrade(engine)
+        with transaction(engine) as session:
+            for line in sync_licenses(session, now=utcnow(), publish=demo):
+                say(line)
+            for line in sync_cards(session, now=utcnow()):
+                say(line)
+        if demo and not _is_published(engine, DEMO_NAME):
+            say(f"Publishing {DEMO_NAME}…")
+            publish_model(
+                settings, directory=DEMO, name=DEMO_NAME, license_slug=DEMO_LICENSE,
+                message="Publish the demo model", allow_pickle=False, progress=lambda _: None,
+            )  # fmt: skip
+    finally:
+        engine.dispose()
+
+
+def sync_licenses(session: Session, *, now: datetime, publish: bool = False) -> list[str]:
+    """Read the folder of licenses, check every digest, and make drafts of what is new; says what was done.
+
+    Args:
+        publish: put new versions in force with the dates that their file declares. A license has one draft
+            at a time, so without this a second new version waits until the first is published.
+    """
+    lines = []
+    for document in texts.read_licenses(LICENSES):
+        for version in document.versions:
+            if licensing.has_draft(session, slug=document.slug) and not publish:
+                lines.append(f"{document.slug} {version.number} waits: publish the draft before it first")
+                break
+            if drafting.sync_version(session, document=document, version=version, by=SYSTEM, now=now):
+                lines.append(f"License {document.slug} {version.number}: drafted from its file")
+                if publish:
+                    lines.append(publish_license(session, slug=document.slug, number=version.number, now=now))
+    return lines
+
+
+def publish_license(session: Session, *, slug: str, number: str, now: datetime) -> str:
+    """Publish a drafted version with the weight and dates that its file declares."""
+    for document in texts.read_licenses(LICENSES):
+        for version in document.versions:
+            if (document.slug, version.number) == (slug, number):
+                row = drafting.publish(
+                    session, slug=slug, number=number, materiality=version.materiality,
+                    effective_at=version.effective_at, required_by=version.required_by, by=SYSTEM, now=now,
+                )  # fmt: skip
+                return f"License {slug} {number}: {row.state.value.replace('_', ' ')}"
+    raise NotFound("version_not_found", f"licenses/{slug}/license.toml declares no version {number}.")
+
+
+def sync_cards(session: Session, *, now: datetime) -> list[str]:
+    """Publish the cards of the repository for models that have none yet; says what was done."""
+    lines = []
+    for path in sorted(CARDS.glob("*/*.md")):
+        name = f"{path.parent.name}/{path.stem}"
+        if catalog.sync_card(session, full_name=name, text=path.read_text(encoding="utf-8"), by=SYSTEM, now=now):
+            lines.append(f"Card of {name}: published")
+    return lines
+
+
+def size_of(directory: Path) -> int:
+    """Return the bytes of a directory's files, for a progress bar."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def publish_model(
+    settings: Settings,
+    *,
+    directory: Path,
+    name: str,
+    license_slug: str,
+    message: str,
+    allow_pickle: bool,
+    progress: Callable[[int], object],
+) -> str:
+    """Add a directory's files as a commit of a model and release it under the license version in force.
+
+    Hashing needs no transaction and may take long; only then are the bytes named, at once or not at all.
+
+    Args:
+        progress: told how many more bytes were read.
+
+    Returns:
+        ``namespace/name@revision``.
+    """
+    store = files.Store(settings.folder("blobs"))
+    need, free = size_of(directory), shutil.disk_usage(settings.home).free
+    if need > free:
+        raise Conflict("disk_full", f"{directory} needs {need:,} bytes; {settings.home} has {free:,} free.")
+    done = 0
+
+    def told(_path: str, now_done: int, _total: int) -> None:
+        nonlocal done
+        progress(now_done - done)
+        done = now_done
+
+    staged = files.stage(directory=directory, store=store, allow_pickle=allow_pickle, progress=told)
+    engine = make_engine(settings.database_url)
+    try:
+        with transaction(engine) as session:
+            return _name(session, staged=staged, name=name, license_slug=license_slug, message=message)
+    finally:
+        engine.dispose()
+
+
+def _name(session: Session, *, staged: tuple[files.Staged, ...], name: str, license_slug: str, message: str) -> str:
+    now = utcnow()
+    license_, version = licensing.in_force(session, slug=license_slug, now=now)
+    model = catalog.ensure_model(session, full_name=name, now=now)
+    commit = files.commit_files(session, model_id=model.id, staged=staged, message=message, by=SYSTEM, now=now)
+    access.require_license(session, model_id=model.id, license_id=license_.id, now=now)
+    catalog.release(
+        session, model=model, revision=commit.revision, license_slug=license_slug, license_number=version.number,
+        by=SYSTEM, now=now,
+    )  # fmt: skip
+    return f"{name}@{commit.revision}"
+
+
+def _is_published(engine: sa.Engine, name: str) -> bool:
+    with transaction(engine, write=False) as session:
+        return access.find_subject(session, full_name=name).release is not None
+
+
+def engine_directory(settings: Settings, model: str) -> tuple[str, Path]:
+    """Lay out a published model's files for the engine, as links into the store, and return name and folder.
+
+    Args:
+        model: ``namespace/name``; empty for the model released last among those that can be inferred from.
+    """
+    engine = make_engine(settings.database_url)
+    try:
+        with transaction(engine, write=False) as session:
+            name, entries = _files_of(session, model)
+    finally:
+        engine.dispose()
+    store = files.Store(settings.folder("blobs"))
+    folder = settings.folder("run") / "model"
+    draft = settings.folder("run") / "model.new"
+    shutil.rmtree(draft, ignore_errors=True)
+    for path, digest in entries:
+        link = draft / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(store.path(digest))
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+    return name, folder
+
+
+def _files_of(session: Session, model: str) -> tuple[str, list[tuple[str, str]]]:
+    query = sa.select(GatedModel, Release).join(Release, Release.model_id == GatedModel.id).order_by(Release.id.desc())
+    query = query.where(GatedModel.id.in_(sa.select(Requirement.model_id)))
+    if model:
+        namespace, _, short = model.partition("/")
+        query = query.where(GatedModel.namespace == namespace, GatedModel.name == short)
+    found = session.execute(query.limit(1)).one_or_none()
+    if found is None:
+        raise NotFound(
+            "model_not_found", f"No weights of {model or 'any model'} are published: `portal models publish`."
+        )
+    gated, release = found
+    commit = session.scalars(
+        sa.select(Commit).where(Commit.model_id == gated.id, Commit.revision == release.revision)
+    ).one()
+    return gated.full_name, [(e.path, e.blob_sha256) for e in files.entries(session, commit_id=commit.id)]

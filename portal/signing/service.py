@@ -1,0 +1,400 @@
+"""Signing a license: the sitting in which it is shown, the signature, its evidence and its receipt."""
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.accounts.models import User
+from portal.audit import service as audit
+from portal.audit.rules import CeremonyOpened, LicenseSigned, ReceiptMade
+from portal.clauses import service as clauses
+from portal.clauses.rules import ClauseKind, Delta, Part
+from portal.core.actor import SYSTEM, Actor
+from portal.core.clock import stamp
+from portal.core.errors import Conflict, Invalid, NotFound
+from portal.core.ids import public_id
+from portal.licensing import service as licensing
+from portal.licensing.models import (
+    Attestation,
+    Ceremony,
+    Exhibit,
+    LicenseVersion,
+    Rendition,
+    Signature,
+    SignatureAnnex,
+)  # fmt: skip
+from portal.licensing.rules import (
+    CEREMONY_LIFE,
+    AttestationKind,
+    CeremonyFact,
+    CeremonyState,
+    ExhibitKind,
+    LicenseKind,
+    Sitting,
+    check_signable,
+    language_name,
+)  # fmt: skip
+from portal.notices import service as notices
+from portal.proofs import service as proofs
+from portal.proofs.models import Receipt
+from portal.proofs.rules import commitment, digest
+from portal.signing import rules
+from portal.signing.rules import Context, Signer
+
+
+@dataclass(frozen=True)
+class Change:
+    """What changed since the version that a person signed last."""
+
+    signature: Signature
+    deltas: list[Delta]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ReceiptOrder:
+    """A signature whose receipt is still to be made, with the evidence that it states, word for word."""
+
+    signature_id: int
+    ref: str
+    evidence: bytes
+    evidence_sha256: str
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the receipt prints: all of it is read from the very bytes that it carries."""
+        stated: dict[str, Any] = json.loads(self.evidence)
+        codes = (stated["license"]["language"], stated["license"]["authoritative_language"])
+        names = {code: language_name(code) for code in codes}
+        return {"ref": self.ref, "stated": stated, "evidence_sha256": self.evidence_sha256, "languages": names}
+
+
+def signatures_of(session: Session, *, user_id: int) -> Sequence[Signature]:
+    """Return a person's signatures, newest first."""
+    query = sa.select(Signature).where(Signature.user_id == user_id).order_by(Signature.id.desc())
+    return session.scalars(query).all()
+
+
+def own_signature(session: Session, *, by: Actor, ref: str) -> Signature:
+    """Find a signature for the person who gave it; to anybody else it does not exist."""
+    found = session.scalar(sa.select(Signature).where(Signature.public_id == ref, Signature.user_id == by.user_id))
+    if found is None:
+        raise NotFound("signature_not_found", "You have no such signature.")
+    return found
+
+
+def signed_already(session: Session, *, by: Actor, version_id: int) -> Signature | None:
+    """Return the signature by which a person is bound to a version, if there is one."""
+    return next((s for s in signatures_of(session, user_id=by.id) if s.version_id == version_id), None)
+
+
+def evidence_of(session: Session, *, signature: Signature) -> bytes | None:
+    """Return the evidence of a signature, unless it was erased."""
+    annex = session.get(SignatureAnnex, signature.id)
+    return annex.evidence if annex else None
+
+
+def change_for(session: Session, *, by: Actor, version: LicenseVersion, language: str = "") -> Change | None:
+    """Return how a version differs from the one that a person signed last, however old; None for a first signature."""
+    query = (
+        sa.select(Signature)
+        .join(LicenseVersion, LicenseVersion.id == Signature.version_id)
+        .where(
+            Signature.user_id == by.id, LicenseVersion.license_id == version.license_id,
+            LicenseVersion.ordinal < version.ordinal,
+        )
+        .order_by(LicenseVersion.ordinal.desc(), Signature.id.desc())
+        .limit(1)
+    )  # fmt: skip
+    earlier = session.scalar(query)
+    if earlier is None:
+        return None
+    deltas = licensing.difference(session, old=earlier.version, new=version, language=language)
+    shown = licensing.rendition(version, language)
+    read = licensing.counterpart(earlier.version, shown)
+    body = rules.difference_bytes(read.text_sha256, shown.text_sha256, deltas)
+    return Change(earlier, deltas, digest(body))
+
+
+def open_ceremony(
+    session: Session, *, by: Actor, version_id: int, language: str = "", card_sha256: str | None = None, now: datetime
+) -> Ceremony:
+    """Begin a sitting in which a person is shown a license version in a language; one still open is gone on with.
+
+    What is shown is noted by digest: the text, what changed since the person last signed, and a model card if one is.
+
+    Raises:
+        Refused: the person may not sign now, or is a program.
+        Conflict: the version is not the newest, is not for signing, or is signed already.
+    """
+    user = _lock(session, by)
+    rules.check_signer(_signer(by, user), now)
+    version = session.get_one(LicenseVersion, version_id)
+    _check_open_to_signing(session, by, version)
+    shown = licensing.rendition(version, language)
+    query = sa.select(Ceremony).where(
+        Ceremony.user_id == by.id, Ceremony.rendition_id == shown.id, Ceremony.state == CeremonyState.OPEN,
+        Ceremony.expires_at > now,
+    )  # fmt: skip
+    ceremony = session.scalar(query.order_by(Ceremony.id.desc()).limit(1))
+    if ceremony is None:
+        ceremony = Ceremony(
+            public_id=public_id("cer"), user_id=by.id, version_id=version.id, rendition_id=shown.id,
+            nonce=secrets.token_urlsafe(32), opened_at=now, expires_at=now + CEREMONY_LIFE,
+        )  # fmt: skip
+        session.add(ceremony)
+        session.flush()
+        event = CeremonyOpened(subject=ceremony.public_id, version=_name(version))
+        audit.record(session, event, by=by, now=now)
+    _exhibit(session, ceremony, ExhibitKind.RENDITION, f"{_name(version)}/{shown.language}", shown.text_sha256, at=now)
+    if change := change_for(session, by=by, version=version, language=shown.language):
+        ref = f"{change.signature.public_id}...{_name(version)}/{shown.language}"
+        _exhibit(session, ceremony, ExhibitKind.DIFFERENCE, ref, change.sha256, at=now)
+        notices.mark_shown(session, user_id=by.id, subject_ref=f"license_version:{_name(version)}", now=now)
+    if card_sha256 is not None:
+        _exhibit(session, ceremony, ExhibitKind.CARD_REVISION, card_sha256, card_sha256, at=now)
+    session.flush()
+    return ceremony
+
+
+def _check_open_to_signing(session: Session, by: Actor, version: LicenseVersion) -> None:
+    license_ = version.license
+    newest = next(iter(licensing.published(session, license_id=license_.id)), None)
+    if newest is None or version.id != newest.id:
+        url = f"/licenses/{license_.slug}/{newest.number}/sign" if newest else f"/licenses/{license_.slug}"
+        message = "A newer version of this license is out. Open it and sign that one."
+        raise Conflict("version_not_signable", message, url=url)
+    if license_.kind is LicenseKind.PRIVACY_NOTICE:
+        raise Conflict("not_for_signing", "A privacy notice informs; it is not signed.")
+    if signature := signed_already(session, by=by, version_id=version.id):
+        url = f"/settings/signatures/{signature.public_id}"
+        raise Conflict("already_signed", "You have signed this version already.", url=url)
+
+
+def _name(version: LicenseVersion) -> str:
+    return f"{version.license.slug}/{version.number}"
+
+
+def _lock(session: Session, by: Actor) -> User:
+    """Return the person and keep another sitting of theirs from being signed until this is done."""
+    session.execute(sa.select(User.id).where(User.id == by.id).with_for_update())
+    return session.get_one(User, by.id)
+
+
+def _signer(by: Actor, user: User) -> Signer:
+    return Signer(
+        by_browser=by.login_session_id is not None and by.access_token_id is None, standing=user.standing,
+        standing_until=user.standing_until, standing_ref=user.standing_ref,
+        verified_at=user.profile.verified_at if user.profile else None,
+    )  # fmt: skip
+
+
+def _exhibit(session: Session, ceremony: Ceremony, kind: ExhibitKind, ref: str, sha256: str, *, at: datetime) -> None:
+    query = sa.select(Exhibit.id).where(Exhibit.ceremony_id == ceremony.id, Exhibit.kind == kind, Exhibit.ref == ref)
+    if session.scalar(query) is None:
+        session.add(Exhibit(ceremony_id=ceremony.id, kind=kind, ref=ref, sha256=sha256, shown_at=at))
+
+
+def restrictions(session: Session, *, sha256: str) -> list[tuple[int, Part]]:
+    """Return the use restrictions of a text with the ids of their clauses, in its order."""
+    found = clauses.provisions(session, sha256=sha256)
+    return [(p.clause_id, p.part) for p in found if p.kind is ClauseKind.RESTRICTION]
+
+
+def check(session: Session, *, by: Actor, version_id: int, sitting: Sitting, now: datetime) -> Ceremony:
+    """Find the sitting that a form belongs to, and raise unless everything in it allows signing.
+
+    A sitting of the same person that is signed already passes: sending a form twice signs once.
+    """
+    rules.check_signer(_signer(by, session.get_one(User, by.id)), now)
+    query = sa.select(Ceremony).where(
+        Ceremony.nonce == sitting.nonce, Ceremony.user_id == by.id, Ceremony.version_id == version_id
+    )
+    ceremony = session.scalar(query.execution_options(populate_existing=True))
+    if ceremony is None:
+        raise Conflict("ceremony_used", "This form is not one of yours, or is too old. Open the license again to sign.")
+    if ceremony.state is CeremonyState.SIGNED:
+        return ceremony
+    version, shown = session.get_one(LicenseVersion, version_id), session.get_one(Rendition, ceremony.rendition_id)
+    newest = next(iter(licensing.published(session, license_id=version.license_id)), None)
+    fact = CeremonyFact(
+        nonce=ceremony.nonce, state=ceremony.state, expires_at=ceremony.expires_at, shown_digest=shown.text_sha256,
+        restrictions=tuple(part.key for _, part in restrictions(session, sha256=shown.text_sha256)),
+        version_state=version.state, is_newest=newest is not None and newest.id == version.id,
+    )  # fmt: skip
+    check_signable(fact, sitting, now)
+    _check_open_to_signing(session, by, version)
+    return ceremony
+
+
+def sign(
+    session: Session, *, by: Actor, version_id: int, sitting: Sitting, context: Context, now: datetime
+) -> Signature:
+    """Bind the actor to one exact license text. Sending the same form again returns the same signature.
+
+    Raises:
+        Refused: the person may not sign now, or is a program.
+        Conflict: the form was used, is too old, or shows another text than the newest version's.
+        Invalid: a box is not ticked or the name is not typed.
+    """
+    user = _lock(session, by)
+    ceremony = check(session, by=by, version_id=version_id, sitting=sitting, now=now)
+    moved = session.scalar(
+        sa.update(Ceremony)
+        .where(Ceremony.id == ceremony.id, Ceremony.state == CeremonyState.OPEN)
+        .values(state=CeremonyState.SIGNED)
+        .returning(Ceremony.id)
+        .execution_options(synchronize_session=False)
+    )
+    if moved is None:
+        return session.scalars(sa.select(Signature).where(Signature.ceremony_id == ceremony.id)).one()
+    session.refresh(ceremony)
+    return _bind(session, by=by, user=user, ceremony=ceremony, sitting=sitting, context=context, now=now)
+
+
+def _bind(
+    session: Session, *, by: Actor, user: User, ceremony: Ceremony, sitting: Sitting, context: Context, now: datetime
+) -> Signature:
+    shown = session.get_one(Rendition, ceremony.rendition_id)
+    version = session.get_one(LicenseVersion, ceremony.version_id)
+    owed = restrictions(session, sha256=shown.text_sha256)
+    session.add_all(
+        Attestation(
+            ceremony_id=ceremony.id, kind=AttestationKind.RESTRICTION, clause_id=clause_id, answer=True, at=now,
+            wording_sha256=part.sha256,
+        )
+        for clause_id, part in owed
+    )  # fmt: skip
+    consent = digest(rules.CONSENT.encode())
+    kind = AttestationKind.ELECTRONIC_FORM
+    session.add(Attestation(ceremony_id=ceremony.id, kind=kind, wording_sha256=consent, answer=True, at=now))
+    ref, salt = public_id("sig"), secrets.token_bytes(rules.SALT)
+    body = _evidence(session, ref=ref, user=user, ceremony=ceremony, sitting=sitting, context=context, now=now)
+    signature = Signature(
+        public_id=ref, ceremony_id=ceremony.id, user_id=by.id, version_id=version.id, rendition_id=shown.id,
+        rendition_sha256=shown.text_sha256, prevailing_sha256=licensing.rendition(version).text_sha256,
+        annex_commitment=commitment(salt, body), signed_at=now, version=version, rendition=shown,
+    )  # fmt: skip
+    session.add(signature)
+    session.flush()
+    session.add(SignatureAnnex(signature_id=signature.id, salt=salt, evidence=body))
+    session.flush()
+    event = LicenseSigned(subject=ref, version=_name(version), text_sha256=shown.text_sha256)
+    audit.record(session, event, by=by, now=now)
+    return signature
+
+
+def _evidence(
+    session: Session, *, ref: str, user: User, ceremony: Ceremony, sitting: Sitting, context: Context, now: datetime
+) -> bytes:
+    version, shown = (
+        session.get_one(LicenseVersion, ceremony.version_id),
+        session.get_one(Rendition, ceremony.rendition_id),
+    )
+    prevailing, profile = licensing.rendition(version), user.profile
+    parts = clauses.parts_of(session, sha256=shown.text_sha256)
+    owed = [part for _, part in restrictions(session, sha256=shown.text_sha256)]
+    name = rules.plain(sitting.typed_name)
+    sentence = rules.binding(
+        title=version.license.title, number=version.number, language=shown.language, text_sha256=shown.text_sha256,
+        name=name,
+    )  # fmt: skip
+    before = next(iter(signatures_of(session, user_id=user.id)), None)
+    exhibits = sa.select(Exhibit).where(Exhibit.ceremony_id == ceremony.id).order_by(Exhibit.id)
+    return rules.evidence(
+        ref=ref, previous=before.public_id if before else None, context=context,
+        license_={
+            "slug": version.license.slug, "title": version.license.title, "version": version.number,
+            "language": shown.language, "text_sha256": shown.text_sha256,
+            "authoritative_language": prevailing.language, "authoritative_sha256": prevailing.text_sha256,
+        },
+        parts=parts, owed=owed, sentence=sentence,
+        signer={
+            "user_id": user.public_id, "typed_name": name, "account_name": profile.name, "email": profile.email,
+            "email_verified_at": stamp(profile.verified_at) if profile.verified_at else None,
+            "affiliation": profile.affiliation, "country": profile.country,
+        },
+        ceremony={
+            "id": ceremony.public_id, "offered_at": stamp(ceremony.opened_at), "signed_at": stamp(now),
+            "method": "typed_name",
+            "exhibits": [
+                {"kind": e.kind.value, "ref": e.ref, "sha256": e.sha256, "shown_at": stamp(e.shown_at)}
+                for e in session.scalars(exhibits)
+            ],
+        },
+    )  # fmt: skip
+
+
+def pending_receipts(session: Session, *, limit: int = 10) -> list[ReceiptOrder]:
+    """Return signatures whose receipt is still to be made, oldest first."""
+    query = (
+        sa.select(Signature.id)
+        .join(SignatureAnnex, SignatureAnnex.signature_id == Signature.id)
+        .outerjoin(Receipt, Receipt.subject_ref == Signature.public_id)
+        .where(Receipt.id.is_(None))
+        .order_by(Signature.id)
+        .limit(limit)
+    )
+    return [receipt_order(session, signature_id=signature_id) for signature_id in session.scalars(query)]
+
+
+def receipt_order(session: Session, *, signature_id: int) -> ReceiptOrder:
+    """Return what the receipt of a signature has to state."""
+    annex = session.get(SignatureAnnex, signature_id)
+    if annex is None:
+        raise NotFound("evidence_erased", "The personal evidence of this signature was erased; there is no receipt.")
+    signature = session.get_one(Signature, signature_id)
+    return ReceiptOrder(signature.id, signature.public_id, annex.evidence, digest(annex.evidence))
+
+
+def store_receipt(session: Session, *, signature_id: int, pdf_sha256: str, now: datetime) -> Receipt:
+    """Record the file that is the receipt of a signature; made twice, the first one stands."""
+    order = receipt_order(session, signature_id=signature_id)
+    if known := proofs.receipt_of(session, subject_ref=order.ref):
+        return known
+    receipt = proofs.store_receipt(
+        session, subject_ref=order.ref, statement_sha256=order.evidence_sha256, pdf_sha256=pdf_sha256, now=now
+    )
+    audit.record(session, ReceiptMade(subject=order.ref, pdf_sha256=pdf_sha256), by=SYSTEM, now=now)
+    return receipt
+
+
+def verify_receipt(session: Session, *, pdf_bytes: bytes, read_attachment: Callable[[bytes, str], bytes | None]) -> str:
+    """Recompute a receipt against the records and say in a line what holds.
+
+    Raises:
+        Invalid: names the first thing that does not hold: the file, its evidence, the signature, the text.
+    """
+    body = read_attachment(pdf_bytes, rules.EVIDENCE)
+    if body is None:
+        raise _broken("no_evidence", f"This file holds no {rules.EVIDENCE}, so it is no receipt of this portal.")
+    stated = rules.read_evidence(body)
+    signature = session.scalar(sa.select(Signature).where(Signature.public_id == stated["receipt_id"]))
+    if signature is None:
+        raise _broken("signature_unknown", f"No signature {stated['receipt_id'][:40]} is on record.")
+    annex = session.get(SignatureAnnex, signature.id)
+    if annex is None:
+        raise _broken("evidence_erased", "The evidence of this signature was erased here, so it cannot be compared.")
+    if commitment(annex.salt, body) != signature.annex_commitment:
+        raise _broken("evidence_differs", "The evidence in this file is not what the signature committed to.")
+    if stated["license"]["text_sha256"] != signature.rendition_sha256:
+        raise _broken("text_differs", "The evidence names another text than the signature does.")
+    if digest(clauses.text_of(session, sha256=signature.rendition_sha256).encode()) != signature.rendition_sha256:
+        raise _broken("text_changed", "The text on record no longer has the digest that was signed.")
+    receipt = proofs.receipt_of(session, subject_ref=signature.public_id)
+    if receipt is None or receipt.pdf_sha256 != digest(pdf_bytes):
+        raise _broken("file_differs", "The evidence holds, but this file is not the receipt that was issued.")
+    return (
+        f"{signature.public_id}: holds. {_name(signature.version)} in {stated['license']['language']!r} "
+        f"(SHA-256 {signature.rendition_sha256}), signed {stamp(signature.signed_at)}."
+    )
+
+
+def _broken(code: str, message: str) -> Invalid:
+    return Invalid(code, message, field="file")

@@ -1,0 +1,48 @@
+"""Tables of access tokens: the secret a program shows, stored as a peppered HMAC."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from portal.core.db import Base, enum_type
+from portal.tokens.rules import Scope, TokenState
+
+
+class AccessToken(Base):
+    """An access token of a person; bound to no model, it is good for all."""
+
+    __tablename__ = "access_token"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="RESTRICT"), index=True)
+    name: Mapped[str]
+    hmac: Mapped[str] = mapped_column(unique=True)
+    last4: Mapped[str]
+    state: Mapped[TokenState] = mapped_column(enum_type(TokenState, "state"), default=TokenState.LIVE)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+    scope_rows: Mapped[list["AccessTokenScope"]] = relationship(lazy="selectin", cascade="all")
+    model_rows: Mapped[list["AccessTokenModel"]] = relationship(lazy="selectin", cascade="all")
+
+
+class AccessTokenScope(Base):
+    """A scope of an access token."""
+
+    __tablename__ = "access_token_scope"
+
+    access_token_id: Mapped[int] = mapped_column(ForeignKey("access_token.id", ondelete="RESTRICT"), primary_key=True)
+    scope: Mapped[Scope] = mapped_column(enum_type(Scope, "scope"), primary_key=True)
+
+
+class AccessTokenModel(Base):
+    """A model that an access token is bound to; a token without any is good for all."""
+
+    __tablename__ = "access_token_model"
+
+    access_token_id: Mapped[int] = mapped_column(ForeignKey("access_token.id", ondelete="RESTRICT"), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("gated_model.id", ondelete="RESTRICT"), primary_key=True)

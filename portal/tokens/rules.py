@@ -1,0 +1,109 @@
+"""Shape, scopes and expiry of access tokens."""
+
+import hmac
+import secrets
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from portal.core.errors import Invalid
+
+PREFIX = "lmp_"
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+SECRET_LENGTH = 43
+CHECK_LENGTH = 6
+DEFAULT_LIFE = timedelta(days=90)
+MAX_DAYS = 365
+NAME_MAX = 80
+MAX_LIVE = 100
+
+
+class Scope(StrEnum):
+    """What an access token may be used for, if the decision allows it."""
+
+    WEIGHTS_READ = "weights:read"
+    INFERENCE = "inference"
+    USAGE_READ = "usage:read"
+
+
+class TokenState(StrEnum):
+    """Whether an access token was ended."""
+
+    LIVE = "live"
+    REVOKED = "revoked"
+
+
+def _base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, rest = divmod(number, 62)
+        digits.append(ALPHABET[rest])
+    return "".join(reversed(digits))
+
+
+def mint() -> str:
+    """Make a new access token: prefix, 32 random bytes in base62, and a checksum; 53 characters."""
+    body = PREFIX + _base62(int.from_bytes(secrets.token_bytes(32), "big"), SECRET_LENGTH)
+    return body + checksum(body)
+
+
+def checksum(body: str) -> str:
+    """CRC-32 of what precedes, six base62 characters: a typo is refused without a look-up."""
+    return _base62(zlib.crc32(body.encode()), CHECK_LENGTH)
+
+
+def well_formed(value: str) -> bool:
+    """Say whether a string has the shape and checksum of an access token."""
+    return (
+        len(value) == len(PREFIX) + SECRET_LENGTH + CHECK_LENGTH
+        and value.isascii()
+        and value.startswith(PREFIX)
+        and value[-CHECK_LENGTH:] == checksum(value[:-CHECK_LENGTH])
+    )
+
+
+def unusable(state: TokenState, expires_at: datetime, now: datetime) -> str | None:
+    """Return the reason code why an access token cannot be used, or None."""
+    if state is TokenState.REVOKED:
+        return "access_token_revoked"
+    if now >= expires_at:
+        return "access_token_expired"
+    return None
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """What a usable access token says: whose it is, what it may be used for, and until when."""
+
+    token_id: int
+    public_id: str
+    user_id: int
+    scopes: frozenset[str]
+    expires_at: datetime
+
+
+def sealed(value: str, pepper: bytes) -> str:
+    """Return what is stored instead of an access token: its HMAC-SHA-256 under the pepper, 64 hex digits."""
+    return hmac.new(pepper, value.encode(), "sha256").hexdigest()
+
+
+def same(one: str, other: str) -> bool:
+    """Compare two digests in constant time."""
+    return hmac.compare_digest(one, other)
+
+
+def check_new(name: str, scopes: Collection[str], days: int) -> None:
+    """Raise `Invalid`, naming the field, unless an access token may be made so."""
+    if not name.strip() or len(name) > NAME_MAX or not name.isprintable():
+        raise Invalid("token_name", f"Give a name of 1 to {NAME_MAX} characters.", field="name")
+    if not scopes:
+        raise Invalid("token_scopes", "Choose at least one scope.", field="scopes")
+    known = {scope.value for scope in Scope}
+    unknown = sorted(set(scopes) - known)
+    if unknown:
+        message = f"{unknown[0]!r} is no scope; choose among {', '.join(sorted(known))}."
+        raise Invalid("token_scopes", message, field="scopes")
+    if not 1 <= days <= MAX_DAYS:
+        raise Invalid("token_days", f"An access token lasts 1 to {MAX_DAYS} days.", field="days")

@@ -1,0 +1,159 @@
+"""Making, checking and ending access tokens; whether they open anything is for the decision to say."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.accounts.models import User
+from portal.accounts.rules import Permission
+from portal.audit import service as audit
+from portal.audit.rules import TokenIssued, TokenRevoked
+from portal.core.actor import Actor
+from portal.core.errors import Conflict, NotFound
+from portal.core.ids import public_id
+from portal.tokens.models import AccessToken, AccessTokenModel, AccessTokenScope
+from portal.tokens.rules import (
+    MAX_LIVE,
+    Scope,
+    TokenFacts,
+    TokenState,
+    check_new,
+    mint,
+    same,
+    sealed,
+    unusable,
+    well_formed,
+)  # fmt: skip
+
+
+def issue(
+    session: Session,
+    *,
+    by: Actor,
+    owner_id: int,
+    name: str,
+    scopes: Collection[str],
+    model_ids: Collection[int],
+    days: int,
+    pepper: bytes,
+    now: datetime,
+) -> tuple[AccessToken, str]:
+    """Make an access token for a person and return it with its secret, which is never shown again.
+
+    Args:
+        model_ids: the models it is bound to; none means all.
+        days: how long it lasts.
+    """
+    check_new(name, scopes, days)
+    owner = session.get_one(User, owner_id)
+    live = sa.select(sa.func.count()).select_from(AccessToken).where(AccessToken.user_id == owner_id, _live(now))
+    if session.scalar(live) >= MAX_LIVE:  # type: ignore[operator]
+        raise Conflict("token_limit", f"You have {MAX_LIVE} access tokens. Revoke one first.")
+    secret = mint()
+    token = AccessToken(
+        public_id=public_id("tok"), user_id=owner_id, name=name.strip(), hmac=sealed(secret, pepper), last4=secret[-4:],
+        created_at=now, expires_at=now + timedelta(days=days),
+        scope_rows=[AccessTokenScope(scope=Scope(scope)) for scope in sorted(set(scopes))],
+        model_rows=[AccessTokenModel(model_id=model_id) for model_id in sorted(set(model_ids))],
+    )  # fmt: skip
+    session.add(token)
+    session.flush()
+    event = TokenIssued(subject=token.public_id, owner=owner.public_id, scopes=" ".join(sorted(set(scopes))))
+    audit.record(session, event, by=by, now=now)
+    return token, secret
+
+
+def authenticate(session: Session, *, value: str, pepper: bytes, now: datetime) -> TokenFacts | str:
+    """Return whose access token a program showed, or the reason code why it cannot be used."""
+    if not well_formed(value):
+        return "access_token_invalid"
+    digest = sealed(value, pepper)
+    token = session.scalar(sa.select(AccessToken).where(AccessToken.hmac == digest))
+    if token is None or not same(token.hmac, digest):
+        return "access_token_invalid"
+    code = unusable(token.state, token.expires_at, now)
+    if code is not None:
+        return code
+    return TokenFacts(
+        token_id=token.id, public_id=token.public_id, user_id=token.user_id,
+        scopes=frozenset(row.scope.value for row in token.scope_rows), expires_at=token.expires_at,
+    )  # fmt: skip
+
+
+def actor_of(session: Session, *, authorization: str, pepper: bytes, now: datetime) -> Actor:
+    """Return the person behind an ``Authorization`` header, with the scopes of the access token as the only powers.
+
+    A header that cannot be used makes an actor whose `token_error` says why; nobody is taken for anonymous by mistake.
+    """
+    scheme, _, value = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer":
+        return Actor(token_error="access_token_invalid")  # noqa: S106
+    facts = authenticate(session, value=value.strip(), pepper=pepper, now=now)
+    if isinstance(facts, str):
+        return Actor(token_error=facts)
+    user = session.get_one(User, facts.user_id)
+    return Actor(
+        user_id=user.id, public_id=user.public_id, name=user.profile.name if user.profile else "",
+        access_token_id=facts.token_id, scopes=facts.scopes,
+    )  # fmt: skip
+
+
+def refresh_actor(session: Session, *, actor: Actor, now: datetime) -> Actor:
+    """Return the actor as things are now, for work that goes on: an access token may have ended meanwhile."""
+    if actor.access_token_id is None:
+        return actor
+    token = session.get_one(AccessToken, actor.access_token_id)
+    return replace(actor, token_error=unusable(token.state, token.expires_at, now))
+
+
+def of_person(session: Session, *, user_id: int) -> Sequence[AccessToken]:
+    """Return a person's access tokens, newest first, ended ones included."""
+    query = sa.select(AccessToken).where(AccessToken.user_id == user_id).order_by(AccessToken.id.desc())
+    return session.scalars(query).all()
+
+
+def find(session: Session, *, by: Actor, ref: str) -> AccessToken:
+    """Return an access token that the actor may end: an own one, or anybody's for staff who may order sanctions."""
+    token = session.scalar(sa.select(AccessToken).where(AccessToken.public_id == ref))
+    allowed = token is not None and (token.user_id == by.user_id or Permission.PEOPLE_SANCTION in by.permissions)
+    if token is None or not allowed:
+        raise NotFound("access_token_not_found", "You have no such access token.")
+    return token
+
+
+def revoke(session: Session, *, by: Actor, ref: str, now: datetime) -> AccessToken:
+    """End an access token at once; doing so again changes nothing."""
+    token = find(session, by=by, ref=ref)
+    _end(session, token, by, now)
+    return token
+
+
+def revoke_leaked(session: Session, *, by: Actor, values: Collection[str], pepper: bytes, now: datetime) -> int:
+    """End the access tokens whose secrets somebody found, and return how many were live."""
+    digests = [sealed(value, pepper) for value in values if well_formed(value)]
+    tokens = session.scalars(sa.select(AccessToken).where(AccessToken.hmac.in_(digests))).all()
+    return sum(_end(session, token, by, now) for token in tokens)
+
+
+def touch_used(session: Session, *, token_id: int, at: datetime) -> None:
+    """Remember, by the minute, when an access token was last used."""
+    minute = at.replace(second=0, microsecond=0)
+    older = sa.or_(AccessToken.last_used_at.is_(None), AccessToken.last_used_at < minute)
+    session.execute(sa.update(AccessToken).where(AccessToken.id == token_id, older).values(last_used_at=minute))
+
+
+def _live(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(AccessToken.state == TokenState.LIVE, AccessToken.expires_at > now)
+
+
+def _end(session: Session, token: AccessToken, by: Actor, now: datetime) -> bool:
+    if token.state is TokenState.REVOKED:
+        return False
+    token.state, token.revoked_at = TokenState.REVOKED, now
+    session.flush()
+    owner = session.get_one(User, token.user_id)
+    audit.record(session, TokenRevoked(subject=token.public_id, owner=owner.public_id), by=by, now=now)
+    return True

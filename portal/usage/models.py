@@ -1,0 +1,50 @@
+"""Tables of what was used and how much a person may use."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.core.db import Base, enum_type
+from portal.usage.rules import Outcome
+
+
+class UsageRecord(Base):
+    """One use of a model over an access token or a page; written from the journal, unique by request id.
+
+    What a refused call lacks (release, terms) is NULL; an answered one always names them.
+    """
+
+    __tablename__ = "usage_record"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    request_id: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id", ondelete="RESTRICT"), index=True)
+    access_token_id: Mapped[int | None] = mapped_column(ForeignKey("access_token.id", ondelete="RESTRICT"))
+    model_name: Mapped[str]
+    release_id: Mapped[int | None] = mapped_column(ForeignKey("release.id", ondelete="RESTRICT"))
+    action: Mapped[str]
+    channel: Mapped[str]
+    signature_set: Mapped[str | None] = mapped_column(ForeignKey("signature_set.sha256", ondelete="RESTRICT"))
+    card_revision_id: Mapped[int | None] = mapped_column(ForeignKey("card_revision.id", ondelete="RESTRICT"))
+    prompt_tokens: Mapped[int] = mapped_column(default=0)
+    completion_tokens: Mapped[int] = mapped_column(default=0)
+    bytes_sent: Mapped[int] = mapped_column(BigInteger, default=0)
+    ms: Mapped[int] = mapped_column(default=0)
+    outcome: Mapped[Outcome] = mapped_column(enum_type(Outcome, "outcome"))
+    reason_code: Mapped[str] = mapped_column(default="")
+    day: Mapped[str] = mapped_column(index=True)
+    started_at: Mapped[datetime] = mapped_column(index=True)
+    finished_at: Mapped[datetime | None]
+
+
+class Quota(Base):
+    """Daily limits set for one person in place of the portal's own."""
+
+    __tablename__ = "quota"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="RESTRICT"), primary_key=True)
+    calls: Mapped[int]
+    text_tokens: Mapped[int]
+    set_by: Mapped[str]
+    set_at: Mapped[datetime]

@@ -1,0 +1,116 @@
+"""One request is one transaction: returning commits, raising rolls back."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import sqlalchemy as sa
+from flask import Flask, Response, current_app, g, request
+from flask.globals import request_ctx
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import BadRequest
+
+from portal.core.actor import ANONYMOUS, Actor
+from portal.core.config import Settings
+from portal.core.db import transaction
+from portal.core.errors import Refused
+from portal.core.ids import public_id
+from portal.web.guard import SAFE, Kind, Mark, admit, check_origin
+
+LoadActor = Callable[[Session, Any, bool], Actor]
+STATIC = Mark(Kind.EDGE)
+
+
+class PortalApp(Flask):
+    """The control plane. An unmarked view is refused, so forgetting is safe.
+
+    Attributes:
+        engine: the database.
+        settings: the portal's settings.
+        load_actor: finds who calls, from (session, request, is_page).
+    """
+
+    engine: sa.Engine
+    settings: Settings
+    load_actor: LoadActor
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Run guard and view in one transaction."""
+        if request_ctx.request.routing_exception is not None:
+            self.raise_routing_exception(request)
+        rule = request.url_rule
+        endpoint = rule.endpoint if rule else ""
+        view = self.view_functions[endpoint]
+        mark = STATIC if endpoint == "static" else getattr(view, "portal_mark", None)
+        if mark is None:
+            raise Refused("unmarked_view", "This address is not open to anybody.")
+        g.mark = mark
+        if mark.kind is Kind.EDGE:
+            return cast(ResponseReturnValue, view(**(request.view_args or {})))
+        _check_characters()
+        write = request.method not in SAFE if mark.writes is None else mark.writes
+        with transaction(self.engine, write=write) as session:
+            g.db = session
+            g.actor = self.load_actor(session, request, mark.is_page)
+            check_origin(mark, request)
+            admit(mark, g.actor)
+            response = self.make_response(cast(Any, view(**(request.view_args or {}))))
+        self._run_afterwards()
+        return response
+
+    def _run_afterwards(self) -> None:
+        todo = g.pop("afterwards", [])
+        if todo:
+            with transaction(self.engine) as session:
+                for work in todo:
+                    work(session)
+
+
+def _check_characters() -> None:
+    """Refuse NUL, which no field needs and PostgreSQL cannot store."""
+    for source in (request.args, request.form):
+        for name, value in source.items(multi=True):
+            if "\0" in value or "\0" in name:
+                raise BadRequest(f"The field {name!r} holds a NUL character.")
+    if "\0" in request.path:
+        raise BadRequest("The address holds a NUL character.")
+
+
+def db() -> Session:
+    """Return the request's database session."""
+    return cast(Session, g.db)
+
+
+def actor() -> Actor:
+    """Return who calls."""
+    return cast(Actor, g.get("actor", ANONYMOUS))
+
+
+def settings() -> Settings:
+    """Return the portal's settings."""
+    return cast(PortalApp, current_app).settings
+
+
+def afterwards(work: Callable[[Session], None]) -> None:
+    """Do something small in its own write transaction once the answer is made, such as noting that a page was seen."""
+    if "afterwards" not in g:
+        g.afterwards = []
+    g.afterwards.append(work)
+
+
+def request_id() -> str:
+    """Return the id that names this request in answers, errors and records."""
+    if "request_id" not in g:
+        g.request_id = public_id("req")
+    return cast(str, g.request_id)
+
+
+def stamp_request(response: Response) -> Response:
+    """Name the request in its answer."""
+    response.headers.setdefault("X-Request-Id", request_id())
+    return response
+
+
+def app_service(name: str) -> Any:
+    """Return something that `create_app` composed for views, such as a reader of cards, by name."""
+    return cast(PortalApp, current_app).extensions[name]

@@ -1,0 +1,131 @@
+"""Who may call a view: a mark on each one, and refusal of whatever has none."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar, overload
+from urllib.parse import urlsplit
+
+from flask import Request
+from flask_wtf.csrf import ValidationError, validate_csrf
+
+from portal.core.actor import Actor
+from portal.core.errors import Refused, Unauthenticated
+
+V = TypeVar("V", bound=Callable[..., Any])
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Kind(StrEnum):
+    """Who a view is for."""
+
+    PUBLIC = "public"
+    MEMBER = "member"
+    STAFF = "staff"
+    TOKEN = "token"  # noqa: S105
+    EDGE = "edge"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a view demands of its caller.
+
+    Args:
+        kind: who it is for.
+        permission: for staff views.
+        scope: scope that an access token must carry, where one is used.
+        writes: whether it writes to the database; by default, what is not a GET does. Says so for a GET that opens a
+            ceremony, and for a POST whose record goes elsewhere.
+    """
+
+    kind: Kind
+    permission: str = ""
+    scope: str = ""
+    writes: bool | None = None
+
+    @property
+    def is_page(self) -> bool:
+        """Say whether people in browsers are answered: cookies count, and forms need their one-time value."""
+        return self.kind in {Kind.PUBLIC, Kind.MEMBER, Kind.STAFF}
+
+
+def _marker(mark: Mark) -> Callable[[V], V]:
+    def apply(view: V) -> V:
+        view.portal_mark = mark  # type: ignore[attr-defined]
+        return view
+
+    return apply
+
+
+@overload
+def public(view: V) -> V: ...
+@overload
+def public(*, writes: bool | None = None) -> Callable[[V], V]: ...
+def public(view: V | None = None, *, writes: bool | None = None) -> Any:
+    """Mark a page for everybody."""
+    apply = _marker(Mark(Kind.PUBLIC, writes=writes))
+    return apply if view is None else apply(view)
+
+
+@overload
+def member(view: V) -> V: ...
+@overload
+def member(*, writes: bool | None = None) -> Callable[[V], V]: ...
+def member(view: V | None = None, *, writes: bool | None = None) -> Any:
+    """Mark a page for people who are signed in, suspended ones included; what they may do is decided beyond."""
+    apply = _marker(Mark(Kind.MEMBER, writes=writes))
+    return apply if view is None else apply(view)
+
+
+def staff(permission: StrEnum, *, writes: bool | None = None) -> Callable[[V], V]:
+    """Mark a page for staff who hold a permission."""
+    return _marker(Mark(Kind.STAFF, permission=permission.value, writes=writes))
+
+
+def token(scope: StrEnum | None = None, *, writes: bool | None = None) -> Callable[[V], V]:
+    """Mark an address for programs: an access token is optional unless a scope is named; cookies do not count."""
+    return _marker(Mark(Kind.TOKEN, scope=scope.value if scope else "", writes=writes))
+
+
+def edge(view: V) -> V:
+    """Mark an address whose handler does its own admission; it gets no transaction."""
+    return _marker(Mark(Kind.EDGE))(view)
+
+
+def admit(mark: Mark, actor: Actor) -> None:
+    """Raise unless the actor fulfils the mark."""
+    if mark.kind is Kind.TOKEN:
+        if actor.token_error is not None:
+            raise Unauthenticated(actor.token_error, "Invalid credentials in Authorization header")
+        if mark.scope and not actor.is_signed_in:
+            raise Unauthenticated("not_signed_in", "Send an access token: Authorization: Bearer lmp_…")
+        if mark.scope and mark.scope not in actor.scopes:
+            raise Refused("scope_missing", f"This access token lacks the scope {mark.scope}.")
+    elif mark.kind in {Kind.MEMBER, Kind.STAFF} and not actor.is_signed_in:
+        raise Unauthenticated("not_signed_in", "Sign in to see this page.")
+    if mark.kind is Kind.STAFF and mark.permission not in actor.permissions:
+        raise Refused("permission_missing", "Your role does not include this part of the console.")
+
+
+def _host(origin: str) -> str:
+    """Return the host that an Origin header names, or nothing where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def check_origin(mark: Mark, request: Request) -> None:
+    """Raise unless a form post comes from one of our own pages."""
+    if not mark.is_page or request.method in SAFE:
+        return
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    origin = request.headers.get("Origin")
+    foreign = origin is not None and _host(origin) != request.host
+    if site not in {"same-origin", "none"} or foreign:
+        raise Refused("foreign_form", "This form was sent from another site. Open the page here and try again.")
+    try:
+        validate_csrf(request.form.get("csrf_token"))
+    except ValidationError:
+        message = "This form is too old or was opened in another browser. Open the page again and send it anew."
+        raise Refused("form_expired", message, status=400) from None

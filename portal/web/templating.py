@@ -1,0 +1,40 @@
+"""What every template may use: names, filters and the request's actor."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from flask import Flask
+from flask_wtf.csrf import generate_csrf
+from markupsafe import Markup
+
+from portal.core.clock import stamp
+from portal.web.app import actor, request_id
+
+PORTAL_NAME = "BLOOM Portal"
+
+
+def install(app: Flask, *, markdown: Callable[[str], str]) -> None:
+    """Give an app's templates their globals and filters.
+
+    Args:
+        app: the control plane.
+        markdown: turns Markdown into HTML that is safe to show.
+    """
+
+    def context() -> dict[str, Any]:
+        return {"actor": actor(), "request_id": request_id(), "portal_name": PORTAL_NAME}
+
+    def as_markdown(text: str) -> Markup:
+        # The renderer sanitizes; nothing else in the portal marks text as safe.
+        return Markup(markdown(text))  # noqa: S704
+
+    def as_stamp(moment: datetime | None) -> str:
+        return stamp(moment) if moment else ""
+
+    app.context_processor(context)
+    app.jinja_env.globals["csrf_token"] = generate_csrf
+    app.jinja_env.filters["markdown"] = as_markdown
+    app.jinja_env.filters["stamp"] = as_stamp
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
