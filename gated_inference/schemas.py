@@ -1,0 +1,243 @@
+"""What a request for text may say, and how it is answered when it cannot be."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from portal.access.rules import Reason
+from portal.core.errors import reason_json
+from portal.edge.routes import Answer, Headers
+
+BODY_MAX = 1 << 20
+DEPTH_MAX = 16
+DEFAULT_TOKENS = 16
+TOKENS_MAX = 32_768
+CHOICES_MAX = 4
+PROMPTS_MAX = 16
+MODEL_MAX = 200
+INTEGER_MAX = 2**63
+BYTES_PER_TOKEN = 3
+# fmt: off
+PASSED_ON = frozenset({
+    "prompt", "max_tokens", "temperature", "top_p", "n", "stream", "stop", "seed", "logprobs", "echo", "top_k", "min_p",
+    "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "ignore_eos", "min_tokens",
+})
+# fmt: on
+# Fields that say something to us and nothing to an engine, which is never told who asks.
+OURS = frozenset({"model", "stream_options", "user"})
+TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class Refusal(Exception):
+    """A request that is answered with an error, in the shape that clients of this protocol read.
+
+    `param` names the field at fault; `model` is what was asked for, as far as it could be read.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        model: str = "",
+        reasons: Sequence[Reason] = (),
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.param = status, code, message, param
+        self.model, self.reasons, self.retry_after = model, tuple(reasons), retry_after
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What the answer says."""
+        kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")  # noqa: PLR2004
+        error = {
+            "message": self.message, "type": kind, "code": self.code, "param": self.param,
+            "reasons": [reason_json(reason) for reason in self.reasons],
+        }  # fmt: skip
+        return {"error": error}
+
+    def answer(self, headers: Headers) -> Answer:
+        """Return the answer, with header fields that every answer has."""
+        fields = [*headers]
+        if self.status == 401:  # noqa: PLR2004
+            fields.append(("WWW-Authenticate", "Bearer"))
+        if self.retry_after is not None:
+            fields.append(("Retry-After", str(self.retry_after)))
+        return json_answer(self.status, self.body, fields)
+
+
+def json_answer(status: int, body: Any, headers: Headers) -> Answer:
+    """Return an answer in JSON."""
+    data = json.dumps(body, separators=(",", ":")).encode("ascii")
+    return Answer(status, [("Content-Type", "application/json"), ("Content-Length", str(len(data))), *headers], data)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request for text, checked as far as the gate needs; `fields` is what an engine is told beside the model.
+
+    `reserve` is the most text tokens that it can use, the prompt's estimated.
+    """
+
+    model: str
+    fields: dict[str, Any]
+    stream: bool
+    include_usage: bool
+    reserve: int
+    prompt_estimate: int
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """Parse a body once and strictly, or raise `Refusal`: what is checked here is what an engine gets."""
+    if len(body) > BODY_MAX:
+        raise Refusal(413, "body_too_large", f"The body is larger than {BODY_MAX:,} bytes.")
+    try:
+        value = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite,
+            parse_int=_bounded,
+        )  # fmt: skip
+    except Refusal:
+        raise
+    except (ValueError, RecursionError):
+        raise Refusal(400, "body_not_json", "The body is not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise Refusal(400, "body_not_object", "The body is not a JSON object.")
+    if _depth(value) > DEPTH_MAX:
+        raise Refusal(400, "body_too_deep", f"The body is nested deeper than {DEPTH_MAX} levels.")
+    return value
+
+
+def ask(value: dict[str, Any]) -> Ask:
+    """Check what was asked for, or raise `Refusal` that names the field."""
+    model = model_of(value)
+    checked = _Fields(value, model)
+    unknown = sorted(set(value) - PASSED_ON - OURS)
+    if unknown:
+        raise checked.bad(unknown[0][:MODEL_MAX], f"The field {unknown[0][:MODEL_MAX]!r} is not supported here.")
+    stream = checked.flag("stream")
+    include_usage = checked.include_usage(stream=stream)
+    max_tokens = checked.whole("max_tokens", DEFAULT_TOKENS, TOKENS_MAX)
+    choices = checked.whole("n", 1, CHOICES_MAX)
+    prompts, estimate = checked.prompt()
+    fields = {name: value[name] for name in value if name in PASSED_ON and value[name] is not None}
+    fields |= {"max_tokens": max_tokens}
+    if stream:
+        fields |= {"stream": True, "stream_options": {"include_usage": True}}
+    reserve = estimate + prompts * choices * max_tokens
+    return Ask(model, fields, stream, include_usage, reserve, estimate)
+
+
+def model_of(value: dict[str, Any]) -> str:
+    """Return the model that was asked for, or raise `Refusal`."""
+    model = value.get("model")
+    if model is None:
+        raise Refusal(400, "model_missing", 'Name the model: "model": "NAMESPACE/NAME".', param="model")
+    if not isinstance(model, str) or not model or len(model) > MODEL_MAX or not model.isprintable() or _odd(model):
+        raise Refusal(400, "model_name", "model is a name such as NAMESPACE/NAME.", param="model")
+    return model
+
+
+class _Fields:
+    """The fields of a body, read one by one."""
+
+    def __init__(self, value: dict[str, Any], model: str) -> None:
+        self.value = value
+        self.model = model
+
+    def bad(self, param: str, message: str) -> Refusal:
+        return Refusal(400, "invalid_field", message, param=param, model=self.model)
+
+    def flag(self, name: str) -> bool:
+        given = self.value.get(name)
+        if given is not None and not isinstance(given, bool):
+            raise self.bad(name, f"{name} is true or false.")
+        return bool(given)
+
+    def whole(self, name: str, default: int, highest: int) -> int:
+        given = self.value.get(name)
+        if given is None:
+            return default
+        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= highest:
+            raise self.bad(name, f"{name} is a whole number from 1 to {highest:,}.")
+        return given
+
+    def include_usage(self, *, stream: bool) -> bool:
+        options = self.value.get("stream_options")
+        if options is None:
+            return False
+        if not stream:
+            raise self.bad("stream_options", 'stream_options needs "stream": true.')
+        good = isinstance(options, dict) and set(options) <= {"include_usage"}
+        if not good or not isinstance(options.get("include_usage", False), bool):
+            raise self.bad("stream_options", "stream_options holds include_usage, true or false.")
+        return bool(options.get("include_usage", False))
+
+    def prompt(self) -> tuple[int, int]:
+        """Return how many prompts there are and about how many tokens they have."""
+        given = self.value.get("prompt")
+        if isinstance(given, str):
+            return 1, self._estimate(given)
+        if isinstance(given, list) and given:
+            if all(isinstance(part, str) for part in given) and len(given) <= PROMPTS_MAX:
+                return len(given), sum(self._estimate(part) for part in given)
+            if _is_tokens(given):
+                return 1, len(given)
+            if (
+                all(isinstance(part, list) and part and _is_tokens(part) for part in given)
+                and len(given) <= PROMPTS_MAX
+            ):
+                return len(given), sum(len(part) for part in given)
+        raise self.bad("prompt", f"prompt is a text, token numbers, or a list of up to {PROMPTS_MAX} of either.")
+
+    def _estimate(self, text: str) -> int:
+        if _odd(text):
+            raise self.bad("prompt", "prompt holds half a character (a lone surrogate).")
+        return len(text.encode()) // BYTES_PER_TOKEN + 1
+
+
+def _is_tokens(given: list[Any]) -> bool:
+    return all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in given)
+
+
+def _odd(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(name for name, _ in pairs if sum(other == name for other, _ in pairs) > 1)
+        raise Refusal(400, "field_twice", f"The field {twice[:MODEL_MAX]!r} is there twice.", param=twice[:MODEL_MAX])
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise Refusal(400, "number_not_finite", f"{name} is not a number of JSON.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Refusal(400, "number_not_finite", "A number is too large.")
+    return number
+
+
+def _bounded(text: str) -> int:
+    if len(text) > len(str(INTEGER_MAX)) + 1 or not -INTEGER_MAX <= int(text) < INTEGER_MAX:
+        raise Refusal(400, "number_too_large", "A number has more than 64 bits.")
+    return int(text)
+
+
+def _depth(value: Any) -> int:
+    """Return how deeply lists and objects are nested; level by level, so that no depth is too much for it."""
+    depth, level = 0, [value]
+    while level:
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [inner for inner in level if isinstance(inner, dict | list)]
+        depth += 1
+    return depth
