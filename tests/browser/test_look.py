@@ -1,0 +1,99 @@
+"""Every page fits narrow and wide windows, has one heading and a title, and labels on every field.
+
+Set ``PORTAL_PICTURES`` to a folder to keep a picture of each page.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.pages import Visitor
+from tests.member import Browser, add_member
+from tests.running import RunningPortal
+
+MODEL = "demo/bloom-tiny"
+LICENSE = "/licenses/bloom-rail"
+MEMBER = {
+    "home": "/", "model": f"/{MODEL}", "card-only": "/bigscience/bloom", "tree": f"/{MODEL}/tree/main",
+    "blob": f"/{MODEL}/blob/main/config.json", "commits": f"/{MODEL}/commits/main", "card": f"/{MODEL}/card/1",
+    "licenses": "/licenses/", "license": LICENSE, "version": f"{LICENSE}/1.1.0",
+    "version-zh": f"{LICENSE}/1.1.0?lang=zh",
+    "difference": f"{LICENSE}/1.0.0...1.1.0", "sign": f"{LICENSE}/1.1.0/sign", "settings": "/settings/",
+    "profile": "/settings/profile", "tokens": "/settings/tokens", "signatures": "/settings/signatures",
+    "usage": "/settings/usage", "security": "/settings/security", "privacy": "/settings/privacy",
+    "playground": "/playground", "disclosure": "/disclosure", "transparency": "/transparency", "missing": "/no/such",
+}  # fmt: skip
+NOBODY = {"signup": "/signup", "login": "/login", "reset": "/reset", "logout": "/logout"}
+STAFF = {
+    "console": "/staff/", "staff-licenses": "/staff/licenses", "staff-draft": "/staff/licenses/bloom-rail/draft",
+    "staff-version": "/staff/licenses/bloom-rail/1.1.0", "staff-cards": "/staff/cards",
+    "staff-card-edit": f"/staff/cards/{MODEL}/edit", "staff-people": "/staff/people", "staff-cases": "/staff/cases",
+    "staff-usage": "/staff/usage", "staff-audit": "/staff/audit", "staff-deliveries": "/staff/deliveries",
+    "patterns": "/staff/patterns",
+}  # fmt: skip
+FAULTS = """() => {
+  const faults = [];
+  if (document.documentElement.scrollWidth > window.innerWidth + 1) {
+    const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
+      && !e.closest('.table-wrap, pre')).pop();
+    faults.push('wider than the window: ' + (wide ? wide.outerHTML.slice(0, 120) : '?'));
+  }
+  if (document.querySelectorAll('h1').length !== 1) faults.push(document.querySelectorAll('h1').length + ' h1');
+  if (!document.title.trim()) faults.push('no title');
+  for (const field of document.querySelectorAll('input:not([type=hidden]), textarea, select')) {
+    if (!field.labels || !field.labels.length) faults.push('no label: ' + field.outerHTML.slice(0, 100));
+  }
+  const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
+  for (const id of new Set(ids.filter((id, n) => ids.indexOf(id) !== n))) faults.push('id twice: ' + id);
+  return faults;
+}"""
+
+
+@pytest.fixture(scope="module")
+def member(portal: RunningPortal) -> Any:
+    """The cookies of somebody who has signed."""
+    add_member(portal, "look@look.example", "Looking Glass")
+    with Browser(portal.base_url) as browser:
+        browser.sign_in("look@look.example")
+        browser.sign(f"{LICENSE}/1.1.0/sign", "Looking Glass")
+        return dict(browser.http.cookies)
+
+
+@pytest.fixture(scope="module")
+def admin(portal: RunningPortal) -> Any:
+    """The cookies of an admin."""
+    link = portal.cli("staff", "add", "boss@look.example", "--role", "admin", "--name", "Boss").strip()
+    with Browser(portal.base_url) as browser:
+        browser.open(link.removeprefix(portal.base_url))
+        browser.send(browser.form("csrf_token"))
+        return dict(browser.http.cookies)
+
+
+def look(chromium: Any, portal: RunningPortal, pages: dict[str, str], cookies: dict[str, str]) -> Iterator[str]:
+    for width, scheme in ((360, "light"), (1600, "dark"), (1100, "light")):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.add_cookies([{"name": n, "value": v, "url": portal.base_url} for n, v in cookies.items()])
+        visitor = Visitor(context.new_page(), portal)
+        for name, path in pages.items():
+            visitor.open(path)
+            if folder := os.environ.get("PORTAL_PICTURES"):
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                visitor.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
+            for fault in visitor.page.evaluate(FAULTS):
+                yield f"{path} at {width} px: {fault}"
+        context.close()
+
+
+def test_pages_for_everybody(chromium: Any, portal: RunningPortal) -> None:
+    assert list(look(chromium, portal, NOBODY, {})) == []
+
+
+def test_pages_of_members(chromium: Any, portal: RunningPortal, member: Any) -> None:
+    assert list(look(chromium, portal, MEMBER, member)) == []
+
+
+def test_pages_of_staff(chromium: Any, portal: RunningPortal, admin: Any) -> None:
+    assert list(look(chromium, portal, STAFF, admin)) == []

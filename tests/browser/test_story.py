@@ -1,0 +1,150 @@
+"""The whole story through pages alone: sign, use, a new version, sign again, suspension, appeal, reinstatement."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from tests.browser.pages import Visitor
+from tests.running import RunningPortal
+
+MODEL = "demo/bloom-tiny"
+LICENSE = "bloom-rail"
+PROMPT = "Everyone has the right to"
+
+
+def ask(portal: RunningPortal, token: str) -> httpx.Response:
+    body = {"model": MODEL, "prompt": PROMPT, "max_tokens": 8, "temperature": 0}
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.post(f"{portal.base_url}/v1/completions", json=body, headers=headers, timeout=60)
+
+
+def explain(portal: RunningPortal, email: str) -> dict[str, str]:
+    """What the command line says: code → state."""
+    said = json.loads(portal.cli("explain", email, MODEL, "infer", "--json", check=False))
+    return {row["code"]: row["state"] for row in said["reasons"]}
+
+
+def staff(enter: Callable[[], Visitor], portal: RunningPortal, email: str, role: str) -> Visitor:
+    """A member of staff, signed in by a one-time link."""
+    link = portal.cli("staff", "add", email, "--role", role, "--name", email.split("@", 1)[0]).strip()
+    person = enter().open(link)
+    person.page.locator("main form").get_by_role("button").click()
+    person.email = email
+    return person
+
+
+def publish_next_version(editor: Visitor, number: str) -> None:
+    """Draft, edit, describe, look at and publish a version that all signers must sign before they go on."""
+    editor.open(f"/staff/licenses/{LICENSE}/draft").fill(number=number)
+    editor.page.locator("main form").get_by_role("button").click()
+    address = f"/staff/licenses/{LICENSE}/{number}"
+    for language in ("en", "es", "fr", "zh"):
+        editor.open(f"{address}/text?lang={language}")
+        area = editor.page.locator("main textarea[name=text]")
+        words = area.input_value()
+        old = next(line for line in words.splitlines() if "{#restriction.malware}" in line)
+        area.fill(words.replace(old, f"{old}\n\n({number})"))
+        editor.page.locator("main form").get_by_role("button").first.click()
+    editor.open(f"{address}/description")
+    for area in editor.page.locator("main textarea").all():
+        area.fill(f"Malware is described more closely in {number}.")
+    editor.page.locator("main select[name='relation-restriction.malware']").select_option("widened")
+    editor.page.locator("main form").get_by_role("button").first.click()
+    editor.open(address)
+    assert "Malware is described more closely" in editor.words()
+    editor.open(f"{address}/publish")
+    editor.page.locator("main input[name=materiality][value=material_immediate]").check()
+    editor.page.locator("main form").get_by_role("button").first.click()
+    editor.page.locator("main form").get_by_role("button").first.click()
+    assert editor.path == address
+    assert "In force" in editor.words()
+
+
+def suspend(moderator: Visitor, email: str) -> None:
+    moderator.open("/staff/people").fill(q=email).press("Search")
+    moderator.page.locator("main table a").first.click()
+    moderator.follow("Suspend…")
+    moderator.page.locator("main [name=clause][value='restriction.false_information_to_harm']").check()
+    moderator.fill(facts="Sent 1,000 invented election reports on Sunday.", until="2035-01-01")
+    moderator.page.locator("main form").get_by_role("button").click()
+    assert "Sent 1,000 invented election reports" in moderator.words()
+    moderator.press("Suspend and send the notice")
+    assert "Suspended until" in moderator.words()
+
+
+def test_the_whole_story(visitor: Callable[[], Visitor], portal: RunningPortal) -> None:
+    ada, email = visitor(), "ada@story.example"
+    ada.sign_up(email, "Ada Lovelace").sign_in()
+    gate = ada.gate(MODEL)
+    assert gate["signature_missing"] == "unmet"
+    assert gate == explain(portal, email)
+
+    signature = ada.sign(LICENSE, "1.1.0", "Ada Lovelace")
+    ada.page.wait_for_timeout(100)
+    receipt = wait_for_receipt(ada, signature)
+    assert receipt.startswith(b"%PDF")
+    assert set(ada.gate(MODEL).values()) == {"met"}
+    assert ada.gate(MODEL) == explain(portal, email)
+
+    token = ada.make_token("laptop")
+    answer = ask(portal, token)
+    assert answer.status_code == 200
+    assert answer.headers["Portal-License"] == f"{LICENSE}/1.1.0"
+    assert len(ada.complete(PROMPT)) > len(PROMPT) + 5
+    assert "demo/bloom-tiny" in ada.open("/settings/usage").words()
+
+    publish_next_version(staff(visitor, portal, "ed@story.example", "license_editor"), "1.2.0")
+    refused = ask(portal, token)
+    assert refused.status_code == 403
+    codes = {reason["code"] for reason in refused.json()["error"]["reasons"] if reason["blocks"]}
+    assert codes == {"signature_lapsed"}
+    assert ada.gate(MODEL)["signature_lapsed"] == "unmet"
+    assert ada.gate(MODEL) == explain(portal, email)
+    seen = ada.open(f"/licenses/{LICENSE}/1.2.0/sign").words()
+    assert "Malware is described more closely in 1.2.0." in seen
+    ada.sign(LICENSE, "1.2.0", "Ada Lovelace")
+    assert ask(portal, token).status_code == 200
+
+    step_in_and_back(visitor, portal, ada, token)
+
+
+def step_in_and_back(visitor: Callable[[], Visitor], portal: RunningPortal, ada: Visitor, token: str) -> None:
+    suspend(staff(visitor, portal, "mo@story.example", "moderator"), ada.email)
+    refused = ask(portal, token)
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "standing_suspended"
+    ada.open("/settings/")
+    assert ada.path.startswith("/login"), "the suspension ended the login session"
+    ada.sign_in()
+    assert ada.gate(MODEL)["standing_suspended"] == "unmet"
+    assert ada.gate(MODEL) == explain(portal, ada.email)
+    ada.page.locator("#gate li[data-reason=standing_suspended] a").click()
+    assert "A person decided this." in ada.words()
+    ada.fill(text="It was satire, and marked as such.").press("File the appeal")
+    assert "Waiting for an answer" in ada.words()
+
+    colleague = staff(visitor, portal, "co@story.example", "moderator")
+    colleague.open("/staff/cases")
+    colleague.page.locator("main table a").first.click()
+    assert "It was satire" in colleague.words()
+    colleague.page.locator("main [name=outcome][value=overturned]").check()
+    colleague.fill(reasons="The texts were marked.").press("Answer the appeal")
+    assert ask(portal, token).status_code == 200
+    assert set(ada.gate(MODEL).values()) == {"met"}
+    assert any("overturned" in mail for mail in portal.mails_to(ada.email))
+    admin = staff(visitor, portal, "ad@story.example", "admin")
+    assert "moderation:case_decision:overturned" in admin.open("/staff/audit").words()
+    assert MODEL in admin.open("/staff/usage").words()
+
+
+def wait_for_receipt(person: Visitor, signature: str) -> Any:
+    for _ in range(100):
+        person.open(f"/settings/signatures/{signature}")
+        link = person.page.locator("main a[href$='receipt.pdf']")
+        if link.count():
+            address = person.portal.base_url + str(link.first.get_attribute("href"))
+            return person.page.request.get(address).body()
+        person.page.wait_for_timeout(200)
+    raise AssertionError("no receipt within 20 s")

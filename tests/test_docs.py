@@ -1,0 +1,62 @@
+"""The docs are whole, fresh and speak of this program."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from portal.accounts.rules import Permission
+from portal.audit.rules import EVENTS
+from portal.cli import main
+from portal.core.config import NAMES
+from portal.reference import pages
+from tests.check import ROOT, template_faults
+
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+WORDS = {path: path.read_text(encoding="utf-8") for path in DOCS}
+ALL = "\n".join(WORDS.values())
+
+
+def commands(group: click.Group, prefix: str = "portal") -> list[str]:
+    found = []
+    for name, command in group.commands.items():
+        full = f"{prefix} {name}"
+        found += commands(command, full) if isinstance(command, click.Group) else [full]
+    return found
+
+
+def test_generated_pages_are_fresh() -> None:
+    stale = [path.name for path, text in pages(main).items() if not path.exists() or path.read_text("utf-8") != text]
+    assert stale == [], "run `portal docs`"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_explained(name: str) -> None:
+    assert re.search(rf"\| `PORTAL_{name.upper()}` \| \S", ALL)
+
+
+def test_every_command_event_and_permission_is_listed() -> None:
+    for command in commands(main):
+        assert f"`{command}" in ALL, command
+    for event in EVENTS:
+        assert f"`{event}`" in ALL
+    for permission in Permission:
+        assert f"`{permission.value}`" in ALL
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_between_docs_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", WORDS[path]):
+        assert (path.parent / link).exists(), link
+
+
+def test_templates_keep_to_the_house() -> None:
+    assert template_faults() == []
+
+
+def test_help_names_what_is_missing_from_a_bad_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.check.TEMPLATES", tmp_path)
+    (tmp_path / "bad.html").write_text('{% extends "x" %}\n<p style="color: red" onclick="x()">{{ y|safe }}</p>\n<img>')
+    faults = template_faults()
+    assert len(faults) == 5, faults

@@ -1,0 +1,68 @@
+"""The access matrix is complete and true."""
+
+import re
+from collections.abc import Iterator
+from html import unescape
+
+import pytest
+
+from tests.site import Client, make_app
+from tests.web.access_matrix import PAGES, PROGRAM_ADDRESSES
+from tests.web.world import PEOPLE, PROGRAMS, World, address, build
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Everybody and everything."""
+    app = make_app(tmp_path_factory.mktemp("matrix"))
+    yield build(app)
+    app.engine.dispose()
+
+
+def as_person(world: World, who: str, method: str, path: str) -> int:
+    client = Client(world.app)
+    if who != "anonymous":
+        client.sign_in(world.users[who])
+    if method == "GET":
+        return int(client.get(path).status_code)
+    page = client.get("/login" if who == "anonymous" else "/transparency").get_data(as_text=True)
+    token = unescape(re.findall(r'name="csrf_token"[^>]*value="([^"]*)"', page)[0])
+    return int(client.post(path, data={"csrf_token": token}).status_code)
+
+
+def as_program(world: World, who: str, method: str, path: str) -> int:
+    headers = {"Authorization": f"Bearer {world.secrets[who]}"} if world.secrets[who] else {}
+    body = {"json": {"model": "lab/model", "prompt": "x"} if "/v1" in path else {}} if method != "GET" else {}
+    return int(world.app.test_client().open(path, method=method, headers=headers, **body).status_code)
+
+
+def test_every_address_has_a_row_and_every_row_an_address(world: World) -> None:
+    rules = [rule for rule in world.app.url_map.iter_rules() if rule.endpoint != "static"]
+    addresses = {f"{method} {rule.rule}" for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}}
+    assert addresses == PAGES.keys() | PROGRAM_ADDRESSES.keys()
+
+
+@pytest.mark.parametrize("row", PAGES)
+def test_pages(world: World, row: str) -> None:
+    method, rule = row.split(" ", 1)
+    path = address(world, method, rule)
+    found = {who: as_person(world, who, method, path) for who in PEOPLE}
+    assert found == dict(zip(PEOPLE, map(int, PAGES[row].split()), strict=True))
+
+
+@pytest.mark.parametrize("row", PROGRAM_ADDRESSES)
+def test_addresses_for_programs(world: World, row: str) -> None:
+    method, rule = row.split(" ", 1)
+    path = address(world, method, rule)
+    found = {who: as_program(world, who, method, path) for who in PROGRAMS}
+    assert found == dict(zip(PROGRAMS, map(int, PROGRAM_ADDRESSES[row].split()), strict=True))
+
+
+def test_a_form_without_its_value_is_refused_everywhere(world: World) -> None:
+    for row in PAGES:
+        method, rule = row.split(" ", 1)
+        if method == "POST":
+            client = Client(world.app).sign_in(world.users["admin"])
+            assert client.post(address(world, method, rule), data={}).status_code == 400, row
+            foreign = client.post(address(world, method, rule), headers={"Origin": "https://evil.example"})
+            assert foreign.status_code == 403, row

@@ -1,0 +1,240 @@
+"""The staff flow from preview to reversal, and the page of a decision for the person concerned."""
+
+import re
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+
+import pytest
+
+from portal.accounts.models import User
+from portal.accounts.rules import Role
+from portal.core.clock import utcnow
+from portal.core.db import transaction
+from tests import conduct
+
+PEOPLE = {"ann": (), "bob": (), "mo": (Role.MODERATOR,), "co": (Role.MODERATOR,), "ad": (Role.ADMIN,)}
+ORDER = {
+    "clause": ["restriction.spam", "restriction.harm"],
+    "facts": 'Sent "letters" & <b>more</b>\r\non Sunday',
+    "until": "2035-01-01",
+}
+
+
+@dataclass
+class Site:
+    """Browses and posts as different people."""
+
+    client: Any
+    users: dict[str, User]
+    who: str = ""
+
+    def enter(self, name: str) -> "Site":
+        if name != self.who:
+            self.client.sign_in(self.users[name])
+            self.who = name
+        return self
+
+    def get(self, name: str, path: str) -> Any:
+        return self.enter(name).client.get(path)
+
+    def post(self, name: str, path: str, **fields: Any) -> Any:
+        page = self.enter(name).client.get("/transparency").get_data(as_text=True)
+        csrf = unescape(re.findall(r'name="csrf_token"[^>]*value="([^"]*)"', page)[0])
+        return self.client.post(path, data={**fields, "csrf_token": csrf})
+
+    def path(self, name: str, rest: str = "") -> str:
+        return f"/staff/people/{self.users[name].public_id}{rest}"
+
+    def preview(self, **changed: Any) -> dict[str, Any]:
+        answer = self.post("mo", self.path("ann", "/suspend"), **{**ORDER, **changed})
+        assert answer.status_code == 200, text_of(answer)
+        page = answer.get_data(as_text=True)
+        return {
+            "clause": re.findall(r'name="clause" value="([^"]*)"', page),
+            **{name: hidden(page, name) for name in ("facts", "until", "notice_sha256")},
+        }
+
+    def suspend(self) -> str:
+        answer = self.post("mo", self.path("ann", "/suspend"), **self.preview())
+        assert answer.status_code == 303, text_of(answer)
+        assert answer.headers["Location"].endswith(self.path("ann"))
+        page = self.get("mo", self.path("ann")).get_data(as_text=True)
+        return re.findall(r'id="(san_\w+)"', page)[0]
+
+    def appeal(self, ref: str) -> str:
+        assert self.post("ann", f"/appeal/{ref}", text="Not me.\r\nReally.").status_code == 303
+        page = self.get("co", "/staff/cases").get_data(as_text=True)
+        return re.findall(r"/staff/cases/(apl_\w+)", page)[0]
+
+
+def hidden(page: str, name: str) -> str:
+    return unescape(re.findall(f'name="{name}" value="([^"]*)"', page)[0])
+
+
+def text_of(answer: Any) -> str:
+    words = re.sub(r"<[^>]+>", " ", answer.get_data(as_text=True))
+    return re.sub(r"\s+", " ", unescape(words))
+
+
+@pytest.fixture
+def site(app: Any, client: Any) -> Site:
+    now = utcnow()
+    with transaction(app.engine) as session:
+        users = {name: conduct.person(session, name, now, *roles) for name, roles in PEOPLE.items()}
+        for name in ("ann", "mo", "co"):
+            conduct.sign(session, users[name], now)
+    return Site(client, users)
+
+
+def test_a_suspension_from_preview_to_reversal_on_appeal(site: Site) -> None:
+    ref = site.suspend()
+    seen = text_of(site.get("ann", f"/appeal/{ref}"))
+    for part in ("A.1 Spam", "You do not send spam.", 'Sent "letters" & <b>more</b>', "A person decided this."):
+        assert part in seen
+    appeal = site.appeal(ref)
+    assert "Waiting for an answer" in text_of(site.get("ann", f"/appeal/{ref}"))
+    assert "You took part in this decision" in text_of(site.get("mo", f"/staff/cases/{appeal}"))
+    refused = site.post("mo", f"/staff/cases/{appeal}", outcome="upheld", reasons="No.")
+    assert refused.status_code == 403
+    assert "Not me." in text_of(site.get("co", f"/staff/cases/{appeal}"))
+    done = site.post("co", f"/staff/cases/{appeal}", outcome="overturned", reasons="Wrong person.")
+    assert done.status_code == 303
+    seen = text_of(site.get("ann", f"/appeal/{ref}"))
+    assert "overturned and counts no more" in seen
+    assert "Wrong person." in seen
+    assert "Active" in text_of(site.get("mo", site.path("ann")))
+
+
+def test_the_preview_is_the_notice_and_binds_what_is_posted(site: Site) -> None:
+    answer = site.post("mo", site.path("ann", "/suspend"), **ORDER)
+    assert "Your account at" in text_of(answer)
+    assert "> You do not send spam." in text_of(answer)
+    order = site.preview()
+    assert order["clause"] == ORDER["clause"]
+    for changed in ({"facts": "Else."}, {"until": "2036-01-01"}, {"notice_sha256": "0" * 64}):
+        answer = site.post("mo", site.path("ann", "/suspend"), **{**order, **changed})
+        assert answer.status_code == 409
+    assert "No decision was ever taken" in text_of(site.get("mo", site.path("ann")))
+
+
+def test_confirming_twice_decides_once(site: Site) -> None:
+    order = site.preview()
+    for _ in range(2):
+        assert site.post("mo", site.path("ann", "/suspend"), **order).status_code == 303
+    page = site.get("mo", site.path("ann")).get_data(as_text=True)
+    assert len(set(re.findall(r"san_\w+", page))) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("clause", []), ("clause", ["restriction.later"]), ("facts", " "), ("facts", "x" * 5_001), ("until", ""),
+        ("until", "2001-01-01"), ("until", "tomorrow"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_answered_with_the_field_named(site: Site, field: str, value: Any) -> None:
+    answer = site.post("mo", site.path("ann", "/suspend"), **{**ORDER, field: value})
+    assert answer.status_code == 422
+    assert f'id="{field}-error"' in answer.get_data(as_text=True)
+
+
+def test_the_decision_is_there_for_the_person_concerned_alone(site: Site) -> None:
+    ref = site.suspend()
+    for outsider in ("bob", "mo", "ad"):
+        assert site.get(outsider, f"/appeal/{ref}").status_code == 404
+        assert site.post(outsider, f"/appeal/{ref}", text="Me too.").status_code == 404
+    assert site.get("ann", "/appeal/san_nothing").status_code == 404
+
+
+@pytest.mark.parametrize("text", ["", "  ", "x" * 2_001])
+def test_an_appeal_without_words_or_too_long_is_answered_with_the_field_named(site: Site, text: str) -> None:
+    ref = site.suspend()
+    answer = site.post("ann", f"/appeal/{ref}", text=text)
+    assert answer.status_code == 422
+    assert 'id="text-error"' in answer.get_data(as_text=True)
+
+
+def test_a_second_appeal_is_refused_and_the_same_again_is_not(site: Site) -> None:
+    ref = site.suspend()
+    site.appeal(ref)
+    assert site.post("ann", f"/appeal/{ref}", text="Not me.\r\nReally.").status_code == 303
+    assert site.post("ann", f"/appeal/{ref}", text="Something else.").status_code == 409
+
+
+def test_an_answer_needs_an_outcome_and_reasons(site: Site) -> None:
+    appeal = site.appeal(site.suspend())
+    for field, value in (("outcome", "maybe"), ("outcome", ""), ("reasons", " "), ("reasons", "x" * 5_001)):
+        answer = site.post("co", f"/staff/cases/{appeal}", **{"outcome": "upheld", "reasons": "Because.", field: value})
+        assert answer.status_code == 422
+        assert f'id="{field}-error"' in answer.get_data(as_text=True)
+    assert site.post("co", f"/staff/cases/{appeal}", outcome="upheld", reasons="Because.").status_code == 303
+    assert "The decision stands" in text_of(site.get("ann", re.findall(r"/appeal/san_\w+", notice(site))[0]))
+
+
+def notice(site: Site) -> str:
+    return str(site.get("mo", site.path("ann")).get_data(as_text=True))
+
+
+def test_reinstating_asks_for_a_reason_and_for_confirmation(site: Site) -> None:
+    site.suspend()
+    path = site.path("ann", "/reinstate")
+    assert site.post("co", path, reason="").status_code == 422
+    asked = site.post("co", path, reason="New facts.")
+    assert asked.status_code == 200
+    assert "Reinstate this person?" in text_of(asked)
+    assert "Reinstate…" in text_of(site.get("co", site.path("ann")))
+    for _ in range(2):
+        assert site.post("co", path, reason="New facts.", confirmed="yes").status_code == 303
+    seen = text_of(site.get("co", site.path("ann")))
+    assert "New facts." in seen
+    assert "Reinstate…" not in seen
+
+
+def test_who_may_be_suspended_by_whom(site: Site) -> None:
+    assert site.get("mo", site.path("bob", "/suspend")).status_code == 409
+    assert site.get("mo", site.path("mo", "/suspend")).status_code == 403
+    assert site.get("mo", site.path("co", "/suspend")).status_code == 403
+    assert site.get("ad", site.path("co", "/suspend")).status_code == 200
+    assert site.get("ad", "/staff/people/usr_nobody/suspend").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/staff/people", "/staff/cases", "/staff/audit", "/staff/people/x", "/staff/people/x/suspend", "/staff/cases/x"],
+)
+def test_members_see_nothing_of_the_console(site: Site, path: str) -> None:
+    assert site.get("ann", path).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "query", ["q=%25", "after=-99999999999999999999", "after=9" + "9" * 30, "standing=nix&after=x"]
+)
+def test_any_search_of_people_is_answered(site: Site, query: str) -> None:
+    assert site.get("mo", f"/staff/people?{query}").status_code == 200
+
+
+def test_people_are_searched_for(site: Site) -> None:
+    seen = text_of(site.get("mo", "/staff/people?q=ANN%40conduct"))
+    assert "ann@conduct.example" in seen
+    assert "bob@conduct.example" not in seen
+    assert "Nobody fits" in text_of(site.get("mo", "/staff/people?q=zzzzzz"))
+
+
+@pytest.mark.parametrize("query", ["name=%FF", "before=-9" + "9" * 30, "before=x", "subject=nobody"])
+def test_any_filter_of_events_is_answered(site: Site, query: str) -> None:
+    assert site.get("mo", f"/staff/audit?{query}").status_code == 200
+
+
+def test_events_are_filtered_by_name_and_subject(site: Site) -> None:
+    ref = site.suspend()
+    seen = text_of(site.get("mo", f"/staff/audit?name=moderation%3Asanction%3Aordered&subject={ref}"))
+    assert f"user={site.users['ann'].public_id}" in seen
+    assert "clauses=restriction.spam restriction.harm" in seen
+    assert "Sent" not in seen
+
+
+def test_published_figures_keep_small_cells_back(site: Site) -> None:
+    site.suspend()
+    seen = text_of(site.get("bob", "/transparency"))
+    assert "restriction.spam under 5" in seen

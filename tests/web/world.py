@@ -1,0 +1,108 @@
+"""A small world in which every address of the portal leads somewhere, and everybody who may call it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+from portal.accounts.rules import Role
+from portal.catalog import service as catalog
+from portal.core.actor import SYSTEM
+from portal.core.clock import utcnow
+from portal.core.db import transaction
+from portal.licensing.models import SignatureAnnex
+from portal.moderation import service as moderation
+from portal.tokens import service as tokens
+from tests import conduct
+from tests.factories import CARD, FILES, Make
+
+PEOPLE = ("anonymous", "member", "signed", "suspended", "license_editor", "card_editor", "moderator", "admin")
+PROGRAMS = ("none", "bad", "unsigned", "signed", "no_scope", "suspended")
+
+
+@dataclass
+class World:
+    """Everybody and everything by name.
+
+    Args:
+        app: the control plane.
+        users: people by kind.
+        secrets: access tokens by kind of program.
+        values: what stands in for the variable parts of addresses.
+    """
+
+    app: Any
+    users: dict[str, Any]
+    secrets: dict[str, str]
+    values: dict[str, str]
+
+
+def build(app: Any) -> World:
+    """Fill an app's database."""
+    now = utcnow()
+    for body in FILES.values():
+        path = app.extensions["store"].path(sha256(body).hexdigest())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    with transaction(app.engine) as session:
+        make = Make(session, now)
+        roles = {role.value: (role,) for role in Role}
+        users = {name: make.person(name, *roles.get(name, ())) for name in PEOPLE if name != "anonymous"}
+        signatures = {name: make.sign(users[name]) for name in ("signed", "suspended")}
+        for signature in signatures.values():
+            session.add(SignatureAnnex(signature_id=signature.id, salt=b"salt", evidence=b"{}"))
+        model = make.model("lab/model")
+        make.release(model)
+        catalog.save_draft(session, model=model, text=CARD + "\nMore.\n", note="More.", by=SYSTEM, now=now)
+        secrets = {"none": "", "bad": "lmp_" + "x" * 49}
+        owned = {}
+        pepper = app.settings.pepper
+        for name, owner, scopes in (
+            ("unsigned", "member", ["weights:read", "inference", "usage:read"]),
+            ("signed", "signed", ["weights:read", "inference", "usage:read"]),
+            ("no_scope", "signed", ["usage:read"]),
+            ("suspended", "suspended", ["weights:read", "inference", "usage:read"]),
+            ("spare", "signed", ["inference"]),
+        ):
+            owned[name], secrets[name] = tokens.issue(
+                session, by=conduct.acting(users[owner]), owner_id=users[owner].id, name=name, scopes=scopes,
+                model_ids=[], days=30, pepper=pepper, now=now,
+            )  # fmt: skip
+        order: dict[str, Any] = {
+            "user_id": users["suspended"].id, "clause_keys": ["restriction.spam"], "facts": "Spam.",
+            "until": now + timedelta(days=30), "base_url": app.settings.base_url, "now": now,
+        }  # fmt: skip
+        digest = moderation.preview_notice(session, **order).sha256
+        decision = moderation.suspend(session, by=SYSTEM, notice_sha256=digest, **order)
+        sanction = decision.sanctions[0].public_id
+        acting = conduct.acting(users["suspended"])
+        appeal = moderation.file_appeal(
+            session, by=acting, ref=sanction, text="No.", base_url=app.settings.base_url, now=now
+        )
+        values = {
+            "<namespace>": "lab", "<name>": "model", "<slug>": conduct.SLUG, "<number>": "2.0.0",
+            "<int(max=1000000):number>": "1", "sanction": sanction, "appeal": appeal.public_id,
+            "signature": signatures["signed"].public_id, "token": owned["spare"].public_id,
+            "person": users["signed"].public_id,
+        }  # fmt: skip
+    return World(app, users, secrets, values)
+
+
+def address(world: World, method: str, rule: str) -> str:
+    """Return a real address of a rule."""
+    special = {
+        "/appeal/<ref>": "sanction", "/staff/cases/<ref>": "appeal", "/settings/signatures/<ref>": "signature",
+        "/settings/tokens/<ref>": "token", "/staff/people/<ref>": "person", "/staff/usage/quota/<ref>": "person",
+    }  # fmt: skip
+    for start, name in special.items():
+        if rule.startswith(start):
+            rule = rule.replace("<ref>", world.values[name])
+    v1 = "completions" if method == "POST" else "models"
+    rest = {"resolve": "main/model.safetensors", "blob": "main/config.json", "v1": v1, ".git": "info/refs"}
+    for segment, value in rest.items():
+        if f"{segment}/<path:rest>" in rule:
+            rule = rule.replace("<path:rest>", value)
+    rule = rule.replace("<path:rest>", "main").replace("<secret>", "no-such-secret")
+    for part, value in world.values.items():
+        rule = rule.replace(part, value) if part.startswith("<") else rule
+    return rule
