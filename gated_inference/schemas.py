@@ -98,7 +98,7 @@ def read(body: bytes) -> dict[str, Any]:
         raise Refusal(413, "body_too_large", f"The body is larger than {BODY_MAX:,} bytes.")
     try:
         value = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite,
+            body.decode("utf-8"), object_pairs_hook=_checked, parse_constant=_constant, parse_float=_finite,
             parse_int=_bounded,
         )  # fmt: skip
     except Refusal:
@@ -208,28 +208,47 @@ def _odd(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class _NoNumber:
+    """Stands for what JSON has no number for, or what no field can hold, until its field's name is known."""
+
+
+NO_NUMBER = _NoNumber()
+
+
+def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object, and refuse by name a field that is there twice or holds a number that cannot be."""
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = next(name for name, _ in pairs if sum(other == name for other, _ in pairs) > 1)
         raise Refusal(400, "field_twice", f"The field {twice[:MODEL_MAX]!r} is there twice.", param=twice[:MODEL_MAX])
+    for name, value in pairs:
+        if _holds_no_number(value):
+            message = f"{name[:MODEL_MAX]} holds a number that is not finite, or too large."
+            raise Refusal(400, "number_out_of_range", message, param=name[:MODEL_MAX])
     return found
 
 
-def _no_constant(name: str) -> Any:
-    raise Refusal(400, "number_not_finite", f"{name} is not a number of JSON.")
+def _holds_no_number(value: Any) -> bool:
+    level = [value]
+    while level:
+        if any(part is NO_NUMBER for part in level):
+            return True
+        level = [inner for part in level if isinstance(part, list) for inner in part]
+    return False
 
 
-def _finite(text: str) -> float:
+def _constant(_name: str) -> Any:
+    return NO_NUMBER
+
+
+def _finite(text: str) -> Any:
     number = float(text)
-    if not math.isfinite(number):
-        raise Refusal(400, "number_not_finite", "A number is too large.")
-    return number
+    return number if math.isfinite(number) else NO_NUMBER
 
 
-def _bounded(text: str) -> int:
+def _bounded(text: str) -> Any:
     if len(text) > len(str(INTEGER_MAX)) + 1 or not -INTEGER_MAX <= int(text) < INTEGER_MAX:
-        raise Refusal(400, "number_too_large", "A number has more than 64 bits.")
+        return NO_NUMBER
     return int(text)
 
 

@@ -20,7 +20,6 @@ from portal.core.db import make_engine, transaction
 from portal.core.errors import Conflict, NotFound
 from portal.drafting import service as drafting
 from portal.files import service as files
-from portal.files.models import Commit
 from portal.licensing import service as licensing
 from portal.migrations import is_current, upgrade
 
@@ -170,7 +169,7 @@ def engine_directory(settings: Settings, model: str) -> tuple[str, Path]:
     """Lay out a published model's files for the engine, as links into the store, and return name and folder.
 
     Args:
-        model: ``namespace/name``; empty for the model released last among those that can be inferred from.
+        model: ``namespace/name``; empty for the model whose weights were published first.
     """
     engine = make_engine(settings.database_url)
     try:
@@ -192,18 +191,16 @@ def engine_directory(settings: Settings, model: str) -> tuple[str, Path]:
 
 
 def _files_of(session: Session, model: str) -> tuple[str, list[tuple[str, str]]]:
-    query = sa.select(GatedModel, Release).join(Release, Release.model_id == GatedModel.id).order_by(Release.id.desc())
+    query = sa.select(GatedModel).join(Release, Release.model_id == GatedModel.id).order_by(Release.id)
     query = query.where(GatedModel.id.in_(sa.select(Requirement.model_id)))
     if model:
         namespace, _, short = model.partition("/")
         query = query.where(GatedModel.namespace == namespace, GatedModel.name == short)
-    found = session.execute(query.limit(1)).one_or_none()
-    if found is None:
+    gated = session.scalar(query.limit(1))
+    if gated is None:
         raise NotFound(
             "model_not_found", f"No weights of {model or 'any model'} are published: `portal models publish`."
         )
-    gated, release = found
-    commit = session.scalars(
-        sa.select(Commit).where(Commit.model_id == gated.id, Commit.revision == release.revision)
-    ).one()
+    newest = access.find_subject(session, full_name=gated.full_name).release
+    commit = files.find_commit(session, model_id=gated.id, revision=newest.revision if newest else "main")
     return gated.full_name, [(e.path, e.blob_sha256) for e in files.entries(session, commit_id=commit.id)]
