@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def blocks() -> list[str]:
 def paste(portal: RunningPortal, commands: str, home: Path, typed: str = "") -> subprocess.CompletedProcess[str]:
     """Run commands in a shell in the project's folder, against a running portal."""
     commands = commands.replace("http://127.0.0.1:8000", portal.base_url).replace("/tmp/bloom-tiny", f"{home}/tiny")
-    commands = commands.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    commands = commands.replace(".venv/bin/", f"{shlex.quote(str(Path(sys.executable).parent))}/")
     environ = {**portal.environ, "HF_HOME": str(home / "hf"), "HOME": str(home), "PATH": os.environ["PATH"]}
     return subprocess.run(
         ["bash", "-c", commands], cwd=ROOT, env=environ, input=typed, capture_output=True, text=True, timeout=120,
@@ -43,7 +44,7 @@ def token(portal: RunningPortal) -> str:
 
 
 def test_the_tour_of_a_researcher(portal: RunningPortal, token: str, tmp_path: Path) -> None:
-    done = paste(portal, blocks()[0], tmp_path, typed=token + "\n")
+    done = paste(portal, "set -e\n" + blocks()[0], tmp_path, typed=token + "\n")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "tiny" / "model.safetensors.index.json").exists()
     assert "Everyone has the right to" not in done.stderr
