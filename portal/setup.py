@@ -1,7 +1,8 @@
 """Filling a database: schema, license texts, model cards and the demo model; every step may be repeated."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -13,15 +14,17 @@ from portal.access.models import Requirement
 from portal.adapters import texts
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
+from portal.clauses import rules as clauses
 from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
-from portal.core.errors import Conflict, NotFound
+from portal.core.errors import Conflict, Invalid, NotFound
 from portal.drafting import service as drafting
 from portal.files import service as files
 from portal.licensing import service as licensing
 from portal.migrations import is_current, upgrade
+from portal.publishing import service as publishing
 
 ROOT = Path(__file__).resolve().parent.parent
 LICENSES = ROOT / "licenses"
@@ -67,16 +70,50 @@ def sync_licenses(session: Session, *, now: datetime, publish: bool = False) -> 
             at a time, so without this a second new version waits until the first is published.
     """
     lines = []
-    for document in texts.read_licenses(LICENSES):
+    documents = texts.read_licenses(LICENSES)
+    for document in documents:
+        check_license(document)  # all of them first: what is not right stops everything before anything is written
+    for document in documents:
         for version in document.versions:
             if licensing.has_draft(session, slug=document.slug) and not publish:
                 lines.append(f"{document.slug} {version.number} waits: publish the draft before it first")
                 break
-            if drafting.sync_version(session, document=document, version=version, by=SYSTEM, now=now):
+            with _named(f"{document.slug}/license.toml: versions[{version.number}]"):
+                drafted = drafting.sync_version(session, document=document, version=version, by=SYSTEM, now=now)
+            if drafted:
                 lines.append(f"License {document.slug} {version.number}: drafted from its file")
                 if publish:
                     lines.append(publish_license(session, slug=document.slug, number=version.number, now=now))
     return lines
+
+
+def check_license(document: texts.LicenseDocument) -> None:
+    """Refuse a license whose texts do not have the clauses that its file lists, or did not change as it says.
+
+    Raises:
+        Invalid: in one line, the file, where it is known the line, and the reason.
+    """
+    older: dict[str, list[clauses.Part]] = {}
+    for version in document.versions:
+        listed = [(clause.key, clause.label) for clause in version.clauses]
+        parts: dict[str, list[clauses.Part]] = {}
+        for language, body in version.texts.items():
+            with _named(f"{document.slug}/{version.number}.{language}.md"):
+                parts[language] = clauses.check_listed(body.decode(), listed)
+        with _named(f"{document.slug}/license.toml: versions[{version.number}].changes"):
+            for delta in clauses.compare(older.get(version.prevailing, []), parts[version.prevailing]):
+                if delta.key in version.changes:
+                    relation, explanation = version.changes[delta.key]
+                    clauses.check_change(delta, clauses.Relation(relation), explanation)
+        older = parts
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    try:
+        yield
+    except Invalid as error:
+        raise Invalid("license_file", f"{place}: {error.message}", field=error.field) from error
 
 
 def publish_license(session: Session, *, slug: str, number: str, now: datetime) -> str:
@@ -84,7 +121,7 @@ def publish_license(session: Session, *, slug: str, number: str, now: datetime) 
     for document in texts.read_licenses(LICENSES):
         for version in document.versions:
             if (document.slug, version.number) == (slug, number):
-                row = drafting.publish(
+                row = publishing.publish(
                     session, slug=slug, number=number, materiality=version.materiality,
                     effective_at=version.effective_at, required_by=version.required_by, by=SYSTEM, now=now,
                 )  # fmt: skip

@@ -1,22 +1,22 @@
 """Texts, their clauses and how two texts differ, without knowing what a license is."""
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from enum import StrEnum
 from hashlib import sha256
 
+from portal.core import words
 from portal.core.errors import Invalid
+from portal.core.likeness import SPELLED, Gathered, gather, letter_rows, likeness, neighbors, only_spelling, reach
 
 HEADING = re.compile(r"^### (?P<label>\S+) (?P<title>.+?) \{#(?P<key>[a-z0-9_.]+)\}[ \t]*$", re.MULTILINE)
 ANY_HEADING = re.compile(r"^#{1,3} ", re.MULTILINE)
 CLAUSE_HEADING = re.compile(r"^###[ \t].*$", re.MULTILINE)
-# Chinese and Japanese are written without spaces, so there each character is a word.
-WORD = re.compile(r"\n\n+|\s+|[\u3040-\u30ff\u3400-\u9fff]|\w+|.", re.DOTALL)
-WORDS_MAX = 4_000
 TEXT_MAX = 400_000
 EXPLANATION_MAX = 2_000
+ALIKE = 0.6
 
 
 class ClauseKind(StrEnum):
@@ -88,30 +88,48 @@ def parse(text: str) -> list[Part]:
     Raises:
         Invalid: a key stands twice.
     """
-    boundaries = sorted({m.start() for m in ANY_HEADING.finditer(text)} | {len(text)})
+    boundaries = [*(m.start() for m in ANY_HEADING.finditer(text)), len(text)]
     parts: list[Part] = []
     for match in HEADING.finditer(text):
-        end = next(b for b in boundaries if b > match.start())
+        end = boundaries[bisect_right(boundaries, match.start())]
         body = text[match.end() : end].strip()
         parts.append(Part(match["key"], match["label"], match["title"].strip(), match.start(), end, body))
-    keys = [part.key for part in parts]
-    if twice := {key for key in keys if keys.count(key) > 1}:
-        raise Invalid("clause_twice", f"The clause key {min(twice)} stands twice.", field="text")
+    if twice := _twice(text, [(part.key, part) for part in parts]):
+        raise Invalid("clause_twice", f"The clause key {twice} stands twice.", field="text")
     return parts
+
+
+def _twice(text: str, named: Sequence[tuple[str, Part]]) -> str:
+    seen: set[str] = set()
+    for name, part in named:
+        if name in seen:
+            return f"{words.printable(name)} on line {line_of(text, part)}"
+        seen.add(name)
+    return ""
+
+
+def line_of(text: str, part: Part) -> int:
+    """Return the number of the line on which a clause starts."""
+    return text.count("\n", 0, part.start) + 1
 
 
 def keyed(text: str) -> list[Part]:
     """Split a text that people are to sign, and refuse it unless every clause can be cited.
 
     Raises:
-        Invalid: it is empty or too long, a clause has no key, or a key or a number stands twice.
+        Invalid: it is empty or too long, holds characters that nobody sees, a clause has no key, or a key or a number
+            stands twice.
     """
     if not text.strip() or len(text) > TEXT_MAX:
         raise Invalid("text_length", f"A text has between 1 and {TEXT_MAX:,} characters.", field="text")
+    if hidden := words.unseen(text):
+        message = f"Line {hidden[0]} holds {hidden[1]}, which no reader can see. Delete it."
+        raise Invalid("text_unseen", message, field="text")
     for match in CLAUSE_HEADING.finditer(text):
         if not HEADING.match(match[0]):
             message = (
-                f"Give each clause a number, a title and a key, as in ### 1.1 Title {{#part.key}}: {match[0][:80]}"
+                "Give each clause a number, a title and a key, as in ### 1.1 Title {#part.key}: line "
+                f"{text.count(chr(10), 0, match.start()) + 1} is {words.printable(match[0], 80)}"
             )
             raise Invalid("clause_unkeyed", message, field="text")
     parts = parse(text)
@@ -119,9 +137,32 @@ def keyed(text: str) -> list[Part]:
         raise Invalid(
             "clause_missing", "The text has no clause. Start each with ### 1.1 Title {#part.key}.", field="text"
         )
-    labels = [part.label for part in parts]
-    if twice := {label for label in labels if labels.count(label) > 1}:
-        raise Invalid("label_twice", f"The clause number {min(twice)} stands twice.", field="text")
+    if twice := _twice(text, [(part.label, part) for part in parts]):
+        raise Invalid("label_twice", f"The clause number {twice} stands twice.", field="text")
+    return parts
+
+
+def check_listed(text: str, listed: Sequence[tuple[str, str]]) -> list[Part]:
+    """Return the clauses of a text that people are to sign, and raise unless they are those of a list, in its order.
+
+    Args:
+        listed: key and number of each clause.
+
+    Raises:
+        Invalid: as `keyed`, or a clause is missing, not listed, numbered otherwise or in another place.
+    """
+    parts, labels = keyed(text), dict(listed)
+    present = {part.key for part in parts}
+    if missing := [key for key, _ in listed if key not in present]:
+        raise Invalid("clauses_differ", f"There is no clause {missing[0]}, although it is listed.", field="clauses")
+    for part, (key, label) in zip(parts, [*listed, *[("", "")] * len(parts)], strict=False):
+        place = f"Line {line_of(text, part)}: {part.key}"
+        if part.key not in labels:
+            raise Invalid("clauses_differ", f"{place} is not listed.", field="clauses")
+        if part.key != key:
+            raise Invalid("clauses_differ", f"{place} stands where {key} is listed.", field="clauses")
+        if part.label != label:
+            raise Invalid("clauses_differ", f"{place} is numbered {part.label}, listed as {label}.", field="clauses")
     return parts
 
 
@@ -165,17 +206,103 @@ def compare(old: Sequence[Part], new: Sequence[Part]) -> list[Delta]:
     deltas: list[Delta] = []
     for part in new:
         earlier = before.get(part.key)
-        if earlier is None:
-            relation = Relation.ADDED
-        elif earlier.sha256 != part.sha256:
-            relation = Relation.REWORDED
-        elif earlier.label != part.label:
-            relation = Relation.MOVED
-        else:
-            relation = Relation.SAME
-        deltas.append(Delta(part.key, relation, earlier, part))
+        deltas.append(Delta(part.key, _relation(earlier, part) if earlier else Relation.ADDED, earlier, part))
     deltas += [Delta(part.key, Relation.REMOVED, part, None) for part in old if part.key not in after]
     return deltas
+
+
+def _relation(old: Part, new: Part) -> Relation:
+    if old.sha256 != new.sha256:
+        return Relation.REWORDED
+    return Relation.MOVED if old.label != new.label else Relation.SAME
+
+
+class Sign(StrEnum):
+    """What the words of two texts suggest beyond their keys."""
+
+    RENAMED = "renamed"
+    SPLIT = "split"
+    MERGED = "merged"
+    TYPOGRAPHICAL = "typographical"
+    REACH = "reach"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What an editor may want to decide about clauses, and why; nothing is decided by it.
+
+    Args:
+        sign: what the words suggest.
+        old, new: the clauses concerned.
+        relation: what could be recorded; for a renamed clause, once it has its old key again.
+        similarity: how much of the words is in common, from 0 to 1.
+        reason: why, for people.
+    """
+
+    sign: Sign
+    old: tuple[Part, ...]
+    new: tuple[Part, ...]
+    relation: Relation
+    similarity: float
+    reason: str
+
+
+Parts = dict[str, Part]
+
+
+def suggest(old: Sequence[Part], new: Sequence[Part]) -> list[Suggestion]:
+    """Suggest which clauses are the same under another key, split or merged, and what a rewording may amount to."""
+    deltas = [delta for delta in compare(old, new) if delta.relation not in {Relation.SAME, Relation.MOVED}]
+    before = {delta.key: delta.old for delta in deltas if delta.old}
+    after = {delta.key: delta.new for delta in deltas if delta.new}
+    was = {key: letter_rows(part.body or part.title) for key, part in before.items()}
+    now = {key: letter_rows(part.body or part.title) for key, part in after.items()}
+    pairs = neighbors(was, now)
+    found = [
+        *_regrouped(Sign.SPLIT, before, after, gather(pairs, was, now)),
+        *_regrouped(Sign.MERGED, after, before, gather([(b, a) for a, b in pairs], now, was)),
+    ]
+    used = {part for suggestion in found for part in (*suggestion.old, *suggestion.new)}
+    apart = [(likeness(was[a], now[b]), a, b) for a, b in pairs if a not in after and b not in before]
+    for share, a, b in sorted(apart, key=lambda row: -row[0]):
+        if share >= ALIKE and not used & {before[a], after[b]}:
+            used |= {before[a], after[b]}
+            reason = f"Nearly the words of {a}. If it is the same clause, give it that key again."
+            relation = _relation(before[a], after[b])
+            found.append(Suggestion(Sign.RENAMED, (before[a],), (after[b],), relation, share, reason))
+    known = {word for part in new for word in SPELLED.findall(part.body)}
+    for delta in deltas:
+        if delta.old and delta.new and not used & {delta.old, delta.new}:
+            found += _reworded(delta.old, delta.new, likeness(was[delta.key], now[delta.key]), known)
+    place = {part.key: n for n, part in enumerate(new)}
+    return sorted(found, key=lambda suggestion: place[suggestion.new[0].key])
+
+
+def _regrouped(sign: Sign, wholes: Parts, pieces: Parts, found: Gathered) -> list[Suggestion]:
+    suggestions = []
+    for key, (names, share) in found.items():
+        whole, parts = (wholes[key],), tuple(pieces[name] for name in names)
+        old, new = (whole, parts) if sign is Sign.SPLIT else (parts, whole)
+        how = "Its words stand in" if sign is Sign.SPLIT else "It holds the words of"
+        how = f"{how} {len(names)} clauses. Let the one that is most alike have the key, and say where the rest went."
+        suggestions.append(Suggestion(sign, old, new, Relation.REWORDED, share, how))
+    return suggestions
+
+
+def _reworded(old: Part, new: Part, share: float, known: Collection[str]) -> list[Suggestion]:
+    if only_spelling(f"{old.title}\n{old.body}", f"{new.title}\n{new.body}", known):
+        reason = "Only spelling, punctuation or spacing differs, so it may be editorial; a restriction has its floor."
+        return [Suggestion(Sign.TYPOGRAPHICAL, (old,), (new,), Relation.REWORDED, share, reason)]
+    wider, narrower = reach(old.body, new.body)
+    if not wider and not narrower:
+        return []
+    relation, verdict = Relation.REWORDED, "it may reach further in one way and less far in another"
+    if not narrower:
+        relation, verdict = Relation.WIDENED, "it may reach further"
+    elif not wider:
+        relation, verdict = Relation.NARROWED, "it may reach less far"
+    reason = f"{', '.join([*wider, *narrower])}: {verdict}."
+    return [Suggestion(Sign.REACH, (old,), (new,), relation, share, reason)]
 
 
 CHOICES = {
@@ -203,6 +330,12 @@ def check_change(delta: Delta, relation: Relation, explanation: str) -> None:
         raise Invalid("explanation_long", message, field=f"explanation-{delta.key}")
 
 
+def renumbered(delta: Delta) -> str:
+    """Explain a clause that kept its words and got another number."""
+    labels = [part.label for part in (delta.old, delta.new) if part]
+    return f"Renumbered from {labels[0]} to {labels[-1]}, same words."
+
+
 def chain(proposed: Relation, hops: Sequence[Relation]) -> Relation:
     """Return how a clause changed over several versions: it widened if it ever did, else narrowed if it ever did."""
     for relation in (Relation.WIDENED, Relation.NARROWED):
@@ -222,18 +355,20 @@ class Run:
 def runs(old: str, new: str) -> tuple[list[Run], list[Run]]:
     """Compare two passages word by word: the earlier one with what went marked, the later one with what came.
 
-    Passages so long that comparing them would keep a reader waiting are marked as replaced whole.
+    Long stretches without a word in common are marked as replaced whole.
     """
-    before, after = WORD.findall(old), WORD.findall(new)
-    if max(len(before), len(after)) > WORDS_MAX and old != new:
-        return [Run("removed", old)], [Run("added", new)]
+    before, after = words.WORD.findall(old), words.WORD.findall(new)
     left: list[Run] = []
     right: list[Run] = []
-    for tag, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        if words := "".join(before[a:b]):
-            left.append(Run("same" if tag == "equal" else "removed", words))
-        if words := "".join(after[c:d]):
-            right.append(Run("same" if tag == "equal" else "added", words))
+    a = c = 0
+    for b, d, length in [*words.matching(before, after), (len(before), len(after), 0)]:
+        for side, kind, row in (
+            (left, "removed", before[a:b]), (right, "added", after[c:d]), (left, "same", before[b : b + length]),
+            (right, "same", after[d : d + length]),
+        ):  # fmt: skip
+            if row:
+                side.append(Run(kind, "".join(row)))
+        a, c = b + length, d + length
     return left, right
 
 

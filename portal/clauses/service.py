@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from portal.clauses import rules
 from portal.clauses.models import Clause, ClauseChange, ClauseText, Text
-from portal.clauses.rules import ClauseKind, Delta, Element, Part, Relation
+from portal.clauses.rules import ClauseKind, Delta, Element, Part, Relation, Suggestion
 from portal.core.errors import Invalid, NotFound
 from portal.proofs.rules import digest
 
@@ -26,11 +26,11 @@ class Provision:
     part: Part
 
 
-def store_text(session: Session, *, body: bytes) -> str:
+def store_text(session: Session, *, body: bytes, media_type: str = "text/markdown") -> str:
     """Keep exact bytes and return their SHA-256; keeping the same bytes again changes nothing."""
     sha256 = digest(body)
     if session.get(Text, sha256) is None:
-        session.add(Text(sha256=sha256, body=body))
+        session.add(Text(sha256=sha256, body=body, media_type=media_type))
         session.flush()
     return sha256
 
@@ -119,12 +119,20 @@ def delta(session: Session, *, from_sha256: str, to_sha256: str, through: Sequen
             told.append(found)
             continue
         relation = rules.chain(found.relation, [relation for relation, _ in said])
-        told.append(replace(found, relation=relation, explanation=" ".join(words for _, words in said if words)))
+        words = " ".join(words for _, words in said if words)
+        if relation is Relation.MOVED and len(said) > 1:
+            words = rules.renumbered(found)  # whatever came and went between, only the number differs in the end
+        told.append(replace(found, relation=relation, explanation=words))
     return told
 
 
 def _compare(session: Session, from_sha256: str, to_sha256: str) -> list[Delta]:
     return rules.compare(parts_of(session, sha256=from_sha256), parts_of(session, sha256=to_sha256))
+
+
+def suggestions(session: Session, *, from_sha256: str, to_sha256: str) -> list[Suggestion]:
+    """Suggest what an editor may want to decide about the clauses of a later text: renamed, split, merged, reworded."""
+    return rules.suggest(parts_of(session, sha256=from_sha256), parts_of(session, sha256=to_sha256))
 
 
 def described(session: Session, *, from_sha256: str, to_sha256: str) -> dict[str, tuple[Relation, str]]:
@@ -170,8 +178,8 @@ def describe(
 
 def _said(found: Delta, changes: Described, otherwise: str) -> tuple[Relation, str]:
     relation, explanation = changes.get(found.key, (found.relation, otherwise))
-    if found.relation is Relation.MOVED and found.old and found.new:
-        return Relation.MOVED, explanation or f"Renumbered from {found.old.label} to {found.new.label}, same words."
+    if found.relation is Relation.MOVED:
+        return Relation.MOVED, explanation or rules.renumbered(found)
     if otherwise and relation is Relation.SAME:
         return found.relation, otherwise
     return relation, explanation

@@ -75,12 +75,45 @@ def test_an_outline_leaves_nothing_out() -> None:
         ("### 1.1 Title\n\nWords.", "clause_unkeyed"),
         ("### 1 A {#a.b}\nx\n### 2 B {#a.b}\ny", "clause_twice"),
         ("### 1 A {#a.b}\nx\n### 1 B {#a.c}\ny", "label_twice"),
+        ("### 1 A {#a.b}\nx\u200by", "text_unseen"),
     ],
 )
 def test_a_text_in_which_something_cannot_be_cited_is_refused(text: str, code: str) -> None:
     with pytest.raises(Invalid) as caught:
         keyed(text)
     assert (caught.value.code, caught.value.field) == (code, "text")
+
+
+def test_what_cannot_be_cited_is_named_with_its_line() -> None:
+    for text, place in (
+        (OLD.replace("{#duty.use}", ""), "line 11 is ### 1.2 Use"),
+        (OLD.replace("duty.use", "definition.model"), "definition.model on line 11"),
+        (OLD.replace("### 1.2", "### 1.1"), "1.1 on line 11"),
+        (OLD.replace("Use it", "Use\u202e it"), "Line 13 holds U+202E RIGHT-TO-LEFT OVERRIDE"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            keyed(text)
+        assert place in caught.value.message
+
+
+LISTED = [("definition.model", "1.1"), ("duty.use", "1.2"), ("restriction.spam", "A.1"), ("restriction.harm", "A.2")]
+
+
+@pytest.mark.parametrize(
+    ("listed", "place"),
+    [
+        ([*LISTED, ("duty.more", "9")], "There is no clause duty.more"),
+        (LISTED[:-1], "Line 21: restriction.harm is not listed"),
+        (LISTED[1:], "Line 7: definition.model is not listed"),
+        ([LISTED[1], LISTED[0], *LISTED[2:]], "Line 7: definition.model stands where duty.use is listed"),
+        ([("definition.model", "1"), *LISTED[1:]], "Line 7: definition.model is numbered 1.1, listed as 1."),
+    ],
+)
+def test_a_text_has_the_clauses_of_its_list(listed: list[tuple[str, str]], place: str) -> None:
+    assert rules.check_listed(OLD, LISTED) == parse(OLD)
+    with pytest.raises(Invalid) as caught:
+        rules.check_listed(OLD, listed)
+    assert place in caught.value.message
 
 
 def test_each_clause_is_compared_with_itself() -> None:
@@ -92,6 +125,8 @@ def test_each_clause_is_compared_with_itself() -> None:
     assert deltas[-1].key == "restriction.harm"
     moved = OLD.replace("A.1 Spam", "A.9 Spam")
     assert by_key(compare(parse(OLD), parse(moved)))["restriction.spam"] is Relation.MOVED
+    told = [rules.renumbered(d) for d in compare(parse(OLD), parse(moved)) if d.relation is Relation.MOVED]
+    assert told == ["Renumbered from A.1 to A.9, same words."]
 
 
 keys = st.lists(st.sampled_from([f"duty.k{n}" for n in range(8)]), unique=True, max_size=8)
@@ -130,10 +165,12 @@ def test_words_that_came_and_went_are_marked() -> None:
     assert [(r.kind, r.words) for r in left] == [("same", "You may "), ("removed", "not"), ("same", " lie.")]
     assert [(r.kind, r.words) for r in right] == [("same", "You may "), ("added", "never"), ("same", " lie.")]
     assert [r.words for r in runs("您可以使用", "您不可以使用")[1] if r.kind == "added"] == ["不"]
+    hindi = runs("मॉडल की सूचना", "मॉडल की सूची")[1]
+    assert [r.words for r in hindi if r.kind == "added"] == ["सूची"]
 
 
 def test_passages_too_long_to_compare_are_replaced_whole() -> None:
-    old, new = "a " * rules.WORDS_MAX, "b " * rules.WORDS_MAX
+    old, new = " ".join("a" * 4_000), " ".join("b" * 4_000)
     assert [r.kind for r in runs(old, new)[0]] == ["removed"]
     assert [r.kind for r in runs(old, old)[0]] == ["same"]
 

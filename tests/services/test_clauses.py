@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from portal.clauses import service
 from portal.clauses.models import Clause, ClauseChange, ClauseText
-from portal.clauses.rules import ClauseKind, Element, Relation
+from portal.clauses.rules import ClauseKind, Element, Relation, Sign
 from portal.core.errors import Conflict, Invalid, NotFound
 
 FAMILY = "mail-license"
@@ -179,3 +179,35 @@ def test_texts_never_change(session: Session) -> None:
     span.label = "9.9"
     with pytest.raises(Conflict):
         session.flush()
+
+
+def test_what_was_removed_and_added_again_is_told_as_what_it_became(session: Session) -> None:
+    spam = ONE[ONE.index("### A.1") :]
+    texts = (ONE, ONE.replace(spam, ""), ONE.replace("A.1 Spam", "A.2 Spam"), ONE.replace("A.1 Spam", "A.3 Spam"))
+    first, gone, again, last = (keep(session, text) for text in texts)
+    for a, b in ((first, gone), (gone, again), (again, last)):
+        service.describe(session, family=FAMILY, from_sha256=a, to_sha256=b, changes={}, otherwise="Said.")
+    told = {d.key: d for d in service.delta(session, from_sha256=first, to_sha256=last, through=[gone, again])}
+    assert (told["restriction.spam"].relation, told["restriction.spam"].explanation) == (
+        Relation.MOVED,
+        "Renumbered from A.1 to A.3, same words.",
+    )
+    back = service.delta(session, from_sha256=first, to_sha256=keep(session, ONE), through=[gone])
+    assert all((d.relation, d.explanation) == (Relation.SAME, "") for d in back)
+    alone = {d.key: d for d in service.delta(session, from_sha256=first, to_sha256=again)}
+    assert alone["restriction.spam"].relation is Relation.MOVED
+
+
+def test_what_the_words_suggest_is_told_and_nothing_is_recorded(session: Session) -> None:
+    long = ONE.replace("No spam.", "You may not send messages in bulk to people who did not ask for them.")
+    first = keep(session, long)
+    second = keep(session, long.replace("restriction.spam", "restriction.bulk"))
+    before = session.scalar(sa.select(sa.func.count()).select_from(ClauseChange))
+    (found,) = service.suggestions(session, from_sha256=first, to_sha256=second)
+    assert (found.sign, found.old[0].key, found.new[0].key, found.similarity) == (
+        Sign.RENAMED, "restriction.spam", "restriction.bulk", 1.0,
+    )  # fmt: skip
+    assert service.suggestions(session, from_sha256=first, to_sha256=first) == []
+    assert session.scalar(sa.select(sa.func.count()).select_from(ClauseChange)) == before
+    with pytest.raises(NotFound):
+        service.suggestions(session, from_sha256=first, to_sha256="0" * 64)
