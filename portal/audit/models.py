@@ -1,10 +1,10 @@
-"""The table of what happened."""
+"""The table of what happened, and the salts that keep the public log from telling it."""
 
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.core.db import Base, append_only
 
@@ -24,3 +24,16 @@ class AuditEvent(Base):
     at: Mapped[datetime] = mapped_column(index=True)
 
     __table_args__ = (sa.CheckConstraint("name <> ''", name="name_given"),)
+
+
+class Salt(Base):
+    """What has to be known to recognize an event in the log; erasing it unlinks the two and leaves the log whole."""
+
+    __tablename__ = "salt"
+
+    event_ref: Mapped[str] = mapped_column(
+        sa.ForeignKey("audit_event.public_id", ondelete="RESTRICT"), primary_key=True
+    )
+    salt: Mapped[bytes]
+
+    event: Mapped[AuditEvent] = relationship()

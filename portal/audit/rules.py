@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from portal.proofs.rules import canonical
+
 
 class Power(StrEnum):
     """The staff permission to read events, by the name that `accounts` gives it; `audit` lies below `accounts`."""
@@ -78,6 +80,23 @@ class StandingChanged(Event, name="account:standing:changed"):
 
 
 @dataclass(frozen=True)
+class ProposalMade(Event, name="account:proposal:created"):
+    """A grave act was proposed; `payload` is the digest of exactly what was."""
+
+    action: str
+    about: str
+    payload: str
+
+
+@dataclass(frozen=True)
+class ProposalConfirmed(Event, name="account:proposal:confirmed"):
+    """A second person confirmed a grave act."""
+
+    action: str
+    about: str
+
+
+@dataclass(frozen=True)
 class SignedIn(Event, name="identity:login_session:created"):
     """A person signed in by `means`."""
 
@@ -120,12 +139,64 @@ class VersionEdited(Event, name="license:version:changed"):
 
 @dataclass(frozen=True)
 class VersionPublished(Event, name="license:version:published"):
-    """A license version was given its dates and can no longer change."""
+    """A license version was given its dates."""
 
     number: str
     materiality: str
     effective_at: str
     required_by: str
+
+
+@dataclass(frozen=True)
+class VersionSubmitted(Event, name="license:version:submitted"):
+    """A draft of a license version was handed in for review."""
+
+    number: str
+
+
+@dataclass(frozen=True)
+class VersionReturned(Event, name="license:version:returned"):
+    """Review of a license version asked for changes; it is a draft again."""
+
+    number: str
+
+
+@dataclass(frozen=True)
+class VersionApproved(Event, name="license:version:approved"):
+    """A license version was approved: from now on no word of it changes. `shown` is the digest of all it says."""
+
+    number: str
+    materiality: str
+    shown: str
+
+
+@dataclass(frozen=True)
+class VersionCommented(Event, name="license:version:commented"):
+    """Somebody remarked on a license version."""
+
+    number: str
+
+
+@dataclass(frozen=True)
+class VersionResolved(Event, name="license:version:resolved"):
+    """The vote of a body of the licensor on a version was recorded."""
+
+    number: str
+    minutes_sha256: str
+
+
+@dataclass(frozen=True)
+class VersionCancelled(Event, name="license:version:cancelled"):
+    """The date of a scheduled license version was called off."""
+
+    number: str
+
+
+@dataclass(frozen=True)
+class VersionRetired(Event, name="license:version:retired"):
+    """A license version was retired: nothing asks for it any more; signatures of it stay true."""
+
+    number: str
 
 
 @dataclass(frozen=True)
@@ -144,10 +215,27 @@ class CeremonyOpened(Event, name="license:ceremony:opened"):
 
 @dataclass(frozen=True)
 class LicenseSigned(Event, name="license:signature:created"):
-    """A person signed exactly the bytes named by `text_sha256`."""
+    """A person signed exactly the bytes named by `text_sha256`; the evidence is bound by its salted digest."""
 
     version: str
     text_sha256: str
+    annex_commitment: str
+
+
+@dataclass(frozen=True)
+class LicenseDeclined(Event, name="license:ceremony:declined"):
+    """A person said that they do not sign a version."""
+
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SignatureAnnulled(Event, name="license:signature:annulled"):
+    """A signature stopped binding: `kind` says whether its signer withdrew it or it was made in error."""
+
+    kind: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -159,10 +247,11 @@ class ReceiptMade(Event, name="license:receipt:created"):
 
 @dataclass(frozen=True)
 class TokenIssued(Event, name="token:access_token:created"):
-    """An access token was made for a person."""
+    """An access token was made for a person, `direct` or by `device_login`."""
 
     owner: str
     scopes: str
+    means: str = "direct"
 
 
 @dataclass(frozen=True)
@@ -170,6 +259,30 @@ class TokenRevoked(Event, name="token:access_token:revoked"):
     """An access token was ended by its owner or by staff."""
 
     owner: str
+
+
+@dataclass(frozen=True)
+class DeviceApproved(Event, name="oauth:device_code:approved"):
+    """A person let a terminal in that showed them its code."""
+
+    client: str
+    scopes: str
+
+
+@dataclass(frozen=True)
+class DeviceDenied(Event, name="oauth:device_code:denied"):
+    """A terminal was turned away: by the person, or because they may not be given an access token any more."""
+
+    client: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeviceConsumed(Event, name="oauth:device_code:consumed"):
+    """A terminal that was let in fetched its access token, the only one."""
+
+    client: str
+    access_token: str
 
 
 @dataclass(frozen=True)
@@ -233,3 +346,23 @@ class AppealDecided(Event, name="moderation:appeal:decided"):
 
     case_decision: str
     outcome: str
+
+
+@dataclass(frozen=True)
+class SaltErased(Event, name="audit:salt:erased"):
+    """The salt of an event was erased, so that nobody can recognize the event in the log any more."""
+
+
+SALT_SIZE = 32
+# What an event says of a row that never changes: event -> (table, column of its public id, field -> column).
+BOUND: dict[str, tuple[str, str, dict[str, str]]] = {
+    LicenseSigned.name: (
+        "signature", "public_id", {"text_sha256": "rendition_sha256", "annex_commitment": "annex_commitment"},
+    ),
+    ReceiptMade.name: ("receipt", "subject_ref", {"pdf_sha256": "pdf_sha256"}),
+}  # fmt: skip
+
+
+def written(*, ref: str, name: str, subject: str, data: dict[str, Any], actor: str, at: str) -> bytes:
+    """Write an event the one way that the log commits to."""
+    return canonical({"id": ref, "name": name, "subject": subject, "data": data, "actor": actor, "at": at})

@@ -1,0 +1,92 @@
+"""The key that signs checkpoints of the log, and the last checkpoint, which is kept outside the database."""
+
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from portal.core.config import SettingError
+
+
+class SigningKey:
+    """An Ed25519 key, made the first time it is asked for.
+
+    Args:
+        path: where it is kept, readable for the portal's user alone.
+        kept_at: where the last checkpoint is kept.
+
+    Raises:
+        SettingError: the file holds something else.
+    """
+
+    def __init__(self, path: Path, kept_at: Path) -> None:
+        self._key = _load(path)
+        self._public: Ed25519PublicKey = self._key.public_key()
+        self.public = self._public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.kept_at = kept_at
+
+    def sign(self, body: bytes) -> bytes:
+        """Return the signature over bytes."""
+        return self._key.sign(body)
+
+    def holds(self, signature: bytes, body: bytes) -> bool:
+        """Say whether a signature over bytes is by this key."""
+        try:
+            self._public.verify(signature, body)
+        except InvalidSignature:
+            return False
+        return True
+
+    def kept(self) -> bytes | None:
+        """Return the checkpoint that is kept, if one is."""
+        try:
+            return self.kept_at.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def keep(self, note: bytes) -> None:
+        """Keep a checkpoint in the place of the one before; a crash leaves the one or the other, whole."""
+        self.kept_at.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = self.kept_at.with_name(f".{self.kept_at.name}.{secrets.token_hex(8)}")
+        with draft.open("wb") as file:
+            file.write(note)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.kept_at)
+
+
+def open_key(home: Path) -> SigningKey:
+    """Return the log's key of a portal."""
+    return SigningKey(home / "keys" / "log", home / "log" / "checkpoint")
+
+
+def _load(path: Path) -> Ed25519PrivateKey:
+    """Read the key, or make it; two processes that start at once end up with the same one."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        draft.touch(mode=0o600)
+        made = Ed25519PrivateKey.generate()
+        draft.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SettingError(f"{path} holds no Ed25519 key; put the log's key back there")
+    return key
