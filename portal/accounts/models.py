@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.accounts.rules import Role, Standing
-from portal.core.db import Base, enum_type
+from portal.core.db import Base, append_only, enum_type
 
 
 class User(Base):
@@ -63,3 +63,30 @@ class RoleHolding(Base):
             sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL"),
         ),
     )  # fmt: skip
+
+
+@append_only("confirmed_by", "confirmed_at")
+class Proposal(Base):
+    """A grave act that one member of staff proposes and another confirms, bound to the digest of exactly what it is."""
+
+    __tablename__ = "proposal"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(unique=True)
+    action: Mapped[str]
+    subject_ref: Mapped[str] = mapped_column(index=True)
+    page: Mapped[str]
+    payload: Mapped[bytes]
+    payload_sha256: Mapped[str]
+    proposed_by: Mapped[str]
+    proposed_at: Mapped[datetime]
+    confirmed_by: Mapped[str | None]
+    confirmed_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint("confirmed_by <> proposed_by", name="two_people"),
+        CheckConstraint("(confirmed_by IS NULL) = (confirmed_at IS NULL)", name="confirmed"),
+        CheckConstraint("expires_at > proposed_at", name="life"),
+        CheckConstraint("confirmed_at < expires_at", name="in_time"),
+    )

@@ -3,12 +3,14 @@
 import re
 import unicodedata
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from portal.core.errors import Invalid
+from portal.core.errors import Conflict, Invalid, Refused
 from portal.core.machine import Machine
 
+PROPOSAL_LIFE = timedelta(hours=24)
+TWO = 2
 TEXT_MAX = 200
 EMAIL_MAX = 254
 LOCAL_MAX = 64
@@ -179,3 +181,51 @@ def changed(old: About, new: About) -> list[str]:
 def held(standing: Standing, until: datetime | None, now: datetime) -> Standing:
     """Return the standing that counts at an instant."""
     return standing_at(standing, until is not None and until <= now)
+
+
+class ProposalState(StrEnum):
+    """What became of a proposal; nothing of it is stored, it follows from its times."""
+
+    OPEN = "open"
+    CONFIRMED = "confirmed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class ProposalFact:
+    """What confirming a proposal needs to know of it.
+
+    Args:
+        payload_sha256: digest of exactly what was proposed.
+    """
+
+    payload_sha256: str
+    proposed_by: str
+    confirmed_by: str | None
+    expires_at: datetime
+
+
+def proposal_state_at(proposal: ProposalFact, at: datetime) -> ProposalState:
+    """Return how a proposal stands at an instant."""
+    if proposal.confirmed_by is not None:
+        return ProposalState.CONFIRMED
+    return ProposalState.OPEN if at < proposal.expires_at else ProposalState.EXPIRED
+
+
+def check_confirm(proposal: ProposalFact, *, by: str, shown_sha256: str, current_sha256: str, now: datetime) -> None:
+    """Raise unless a second person may confirm a proposal: another one, in time, and for exactly what was proposed.
+
+    Args:
+        by: who confirms.
+        shown_sha256: digest of what the confirming person was shown.
+        current_sha256: digest of what the act would do now; any change of what it is about changes it.
+    """
+    state = proposal_state_at(proposal, now)
+    if state is ProposalState.CONFIRMED:
+        raise Conflict("proposal_confirmed", "This was confirmed already.")
+    if state is ProposalState.EXPIRED:
+        raise Conflict("proposal_expired", "This was proposed more than 24 hours ago. Propose it again.")
+    if by == proposal.proposed_by:
+        raise Refused("second_person_needed", "You proposed this, so somebody else has to confirm it.")
+    if not proposal.payload_sha256 == shown_sha256 == current_sha256:
+        raise Conflict("proposal_changed", "What this is about changed since it was proposed. Propose it again.")

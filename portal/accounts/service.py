@@ -1,20 +1,31 @@
 """Making accounts, finding them, what people say about themselves, their standing and their roles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.accounts import rules
-from portal.accounts.models import Profile, RoleHolding, User
-from portal.accounts.rules import STANDING, About, Role, StandingAction
+from portal.accounts.models import Profile, Proposal, RoleHolding, User
+from portal.accounts.rules import STANDING, About, Permission, ProposalFact, Role, Standing, StandingAction
 from portal.audit import service as audit
-from portal.audit.rules import AddressVerified, ProfileChanged, RoleEnded, RoleGranted, SignedUp, StandingChanged
+from portal.audit.rules import (
+    AddressVerified,
+    ProfileChanged,
+    ProposalConfirmed,
+    ProposalMade,
+    RoleEnded,
+    RoleGranted,
+    SignedUp,
+    StandingChanged,
+)
 from portal.core.actor import Actor
-from portal.core.errors import Conflict, NotFound
+from portal.core.errors import Conflict, NotFound, Refused
 from portal.core.ids import public_id
+from portal.proofs.rules import canonical, digest
 
 
 def acting(user: User) -> Actor:
@@ -152,3 +163,115 @@ def _holding(session: Session, user_id: int, role: Role) -> RoleHolding | None:
         RoleHolding.user_id == user_id, RoleHolding.role == role, RoleHolding.ended_at.is_(None)
     )
     return session.scalar(query)
+
+
+def qualified(session: Session, *, permission: Permission, now: datetime) -> int:
+    """Count the people in good standing whose roles carry a permission."""
+    roles = [role for role, held in rules.ROLE_PERMISSIONS.items() if permission in held]
+    suspended = sa.and_(User.standing == Standing.SUSPENDED, User.standing_until > now)
+    query = (
+        sa.select(sa.func.count(sa.distinct(User.id)))
+        .join(RoleHolding, RoleHolding.user_id == User.id)
+        .where(
+            RoleHolding.role.in_(roles), sa.or_(RoleHolding.ended_at.is_(None), RoleHolding.ended_at > now),
+            User.standing != Standing.CLOSED, sa.not_(suspended),
+        )
+    )  # fmt: skip
+    return session.scalar(query) or 0
+
+
+def propose(
+    session: Session,
+    *,
+    action: str,
+    subject_ref: str,
+    payload: Mapping[str, Any],
+    page: str,
+    permission: Permission,
+    by: Actor,
+    now: datetime,
+) -> Proposal:
+    """Propose a grave act that somebody else has to confirm within a day; proposing the same again returns the same.
+
+    Args:
+        subject_ref: what it is about; the newest proposal about it is the one that counts.
+        payload: everything that the act depends on, its subject's state included.
+        page: where it is shown and confirmed.
+        permission: what both people need.
+
+    Raises:
+        Refused: fewer than two people could ever do this.
+    """
+    if qualified(session, permission=permission, now=now) < rules.TWO:
+        message = "This takes two members of staff, and fewer have the permission. An admin has to appoint one first."
+        raise Refused("two_people_needed", message)
+    body = canonical(payload)
+    known = open_proposal(session, action=action, subject_ref=subject_ref, now=now)
+    if known is not None and (known.payload_sha256, known.proposed_by) == (digest(body), by.public_id):
+        return known
+    proposal = Proposal(
+        public_id=public_id("prp"), action=action, subject_ref=subject_ref, page=page, payload=body,
+        payload_sha256=digest(body), proposed_by=by.public_id, proposed_at=now, expires_at=now + rules.PROPOSAL_LIFE,
+    )  # fmt: skip
+    session.add(proposal)
+    session.flush()
+    event = ProposalMade(subject=proposal.public_id, action=action, about=subject_ref, payload=digest(body))
+    audit.record(session, event, by=by, now=now)
+    return proposal
+
+
+def open_proposal(session: Session, *, action: str, subject_ref: str, now: datetime) -> Proposal | None:
+    """Return the newest proposal of an act about something, if it still waits for a second person."""
+    query = sa.select(Proposal).where(Proposal.action == action, Proposal.subject_ref == subject_ref)
+    newest = session.scalar(query.order_by(Proposal.id.desc()).limit(1))
+    waits = newest is not None and newest.confirmed_by is None and now < newest.expires_at
+    return newest if waits else None
+
+
+def confirm(
+    session: Session,
+    *,
+    action: str,
+    subject_ref: str,
+    shown_sha256: str,
+    payload: Mapping[str, Any],
+    by: Actor,
+    now: datetime,
+) -> Proposal:
+    """Confirm, as a second person, the newest proposal of an act; the caller then does it in the same transaction.
+
+    Args:
+        shown_sha256: digest of what the confirming person was shown.
+        payload: what the act would be now, built anew from what it is about.
+
+    Raises:
+        Conflict: there is none, it expired, was confirmed, or what it is about changed meanwhile.
+        Refused: the person proposed it themselves.
+    """
+    query = sa.select(Proposal).where(Proposal.action == action, Proposal.subject_ref == subject_ref)
+    proposal = session.scalar(query.order_by(Proposal.id.desc()).limit(1))
+    if proposal is None:
+        raise Conflict("proposal_missing", "Nobody proposed this. Propose it first.")
+    fact = ProposalFact(
+        proposal.payload_sha256, proposal.proposed_by, proposal.confirmed_by, proposal.expires_at
+    )  # fmt: skip
+    current = digest(canonical(payload))
+    rules.check_confirm(fact, by=by.public_id, shown_sha256=shown_sha256, current_sha256=current, now=now)
+    moved = session.scalar(
+        sa.update(Proposal)
+        .where(Proposal.id == proposal.id, Proposal.confirmed_by.is_(None))
+        .values(confirmed_by=by.public_id, confirmed_at=now)
+        .returning(Proposal.id)
+        .execution_options(synchronize_session=False)
+    )
+    session.refresh(proposal)
+    if moved is None:
+        raise Conflict("proposal_confirmed", "This was confirmed already.")
+    event = ProposalConfirmed(subject=proposal.public_id, action=action, about=subject_ref)
+    audit.record(session, event, by=by, now=now)
+    return proposal
+
+
+def proposals(session: Session, *, limit: int = 200) -> Sequence[Proposal]:
+    """Return what was proposed, newest first."""
+    return session.scalars(sa.select(Proposal).order_by(Proposal.id.desc()).limit(limit)).all()

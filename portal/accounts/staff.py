@@ -11,8 +11,10 @@ from wtforms.fields.choices import SelectChoice
 from wtforms.validators import Optional as Omittable
 from wtforms.widgets import CheckboxInput, ListWidget
 
-from portal.accounts.rules import Permission
-from portal.web.app import actor
+from portal.accounts import service
+from portal.accounts.rules import Permission, ProposalFact, proposal_state_at
+from portal.core.clock import utcnow
+from portal.web.app import actor, db
 from portal.web.forms import PortalForm
 from portal.web.guard import staff
 
@@ -45,6 +47,8 @@ PARTS = (
          Permission.LICENSES_EDIT),
     Part("Model cards", "/staff/cards", "Revise a card, preview it with its difference, publish it.",
          Permission.CARDS_EDIT),
+    Part("Proposals", "/staff/proposals", "What one person proposed and a second one has to confirm.",
+         Permission.CONSOLE_READ),
     Part("Audit", "/staff/audit", "Every change of state, newest first.", Permission.AUDIT_READ),
     Part("Patterns", "/staff/patterns", "Every building block of pages, once.", Permission.CONSOLE_READ),
 )  # fmt: skip
@@ -82,6 +86,17 @@ def index() -> ResponseReturnValue:
     """List the parts of the console that the visitor's roles open."""
     parts = [part for part in PARTS if part.permission in actor().permissions]
     return render_template("staff/index.html", parts=parts)
+
+
+@bp.get("/staff/proposals")
+@staff(Permission.CONSOLE_READ)
+def proposals() -> ResponseReturnValue:
+    """List what was proposed and takes a second person, newest first, with the page on which that is decided."""
+    rows = []
+    for row in service.proposals(db()):
+        fact = ProposalFact(row.payload_sha256, row.proposed_by, row.confirmed_by, row.expires_at)
+        rows.append((row, proposal_state_at(fact, utcnow()).value))
+    return render_template("accounts/proposals.html", rows=rows)
 
 
 @bp.get("/staff/patterns")

@@ -1,15 +1,14 @@
-"""Input of the editors' desk: numbers, words, descriptions of changes, and the dates of a version."""
+"""Input of the editors' desk: numbers, words, and what is said about changes."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time
 from typing import Any
 
-from wtforms import DateField, HiddenField, RadioField, SelectField, StringField, TextAreaField
+from wtforms import HiddenField, RadioField, SelectField, StringField, TextAreaField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import InputRequired, Length, Optional
 
 from portal.clauses.rules import Delta, Relation, choices
-from portal.licensing.rules import SUMMARY_MAX, WEIGHT, Materiality, language_name
+from portal.licensing.rules import SUMMARY_MAX, Materiality, language_name
 from portal.web.forms import PortalForm
 
 WORDS = {
@@ -32,8 +31,25 @@ class TextForm(PortalForm):
     text = TextAreaField("Text", validators=[InputRequired("A text cannot be empty.")])
 
 
+class ClauseForm(PortalForm):
+    """One clause of a draft in one language; `step` says whether it is only looked at."""
+
+    title = StringField("Title")
+    body = TextAreaField("Words")
+    step = HiddenField()
+
+
 class DescribeForm(PortalForm):
-    """A summary in each language; and for each changed clause what became of it, and an explanation."""
+    """A summary in each language; for each changed clause what became of it, and an explanation; and the weight."""
+
+    materiality = RadioField(
+        "Weight", validators=[Optional()], choices=[SelectChoice(w.value, words) for w, words in WORDS.items()]
+    )
+
+    def weight(self) -> Materiality | None:
+        """Return the weight that was chosen, if one was."""
+        chosen = self.read("materiality")
+        return Materiality(chosen) if chosen in set(Materiality) else None
 
     def summary(self, languages: Sequence[str]) -> dict[str, str]:
         """Return the summaries by language."""
@@ -44,7 +60,7 @@ class DescribeForm(PortalForm):
         return {d.key: (Relation(self.read(f"relation-{d.key}")), self.read(f"explanation-{d.key}")) for d in deltas}
 
 
-def describe_form(languages: Mapping[str, str], deltas: Sequence[Delta]) -> DescribeForm:
+def describe_form(languages: Mapping[str, str], deltas: Sequence[Delta], weight: Materiality | None) -> DescribeForm:
     """Make the form for a draft: a field per language, two per changed clause, filled with what was said before."""
     fields: dict[str, Any] = {
         f"summary-{language}": TextAreaField(
@@ -64,39 +80,7 @@ def describe_form(languages: Mapping[str, str], deltas: Sequence[Delta]) -> Desc
             f"What that means, {name}", validators=[InputRequired("Explain it in plain words.")],
             default=delta.explanation,
         )  # fmt: skip
-    made: DescribeForm = type("DescribeForm", (DescribeForm,), fields)()
-    return made
-
-
-class PublishForm(PortalForm):
-    """Weight and dates of a version, and that it is meant."""
-
-    materiality = RadioField("Weight", validators=[InputRequired("Choose how much it changes.")], choices=[])
-    effective_at = DateField("In force from", validators=[Optional()], description="Empty or today: at once.")
-    required_by = DateField(
-        "Sign by", validators=[Optional()], description="For a material change: the day by which signers sign again."
+    made: DescribeForm = type("DescribeForm", (DescribeForm,), fields)(
+        data={"materiality": weight.value if weight else None}
     )
-    confirmed = HiddenField()
-    shown_sha256 = HiddenField()
-
-    def offer(self, floor: Materiality) -> None:
-        """Let only weights be chosen that the clause changes allow."""
-        allowed = [weight for weight in Materiality if WEIGHT[weight] >= WEIGHT[floor]]
-        self.materiality.choices = [SelectChoice(weight.value, WORDS[weight]) for weight in allowed]
-
-    def effective(self, now: datetime) -> datetime:
-        """Return the instant from which the version is to be in force."""
-        return _instant(self.effective_at.data, now) or now
-
-    def required(self, now: datetime) -> datetime | None:
-        """Return the instant by which signers must sign, where one is needed or named."""
-        named = _instant(self.required_by.data, now)
-        if named is None and self.read("materiality") != Materiality.MATERIAL:
-            return self.effective(now)
-        return max(named, now) if named and named.date() == now.date() else named
-
-
-def _instant(day: date | None, now: datetime) -> datetime | None:
-    if day is None:
-        return None
-    return now if day == now.date() else datetime.combine(day, time(tzinfo=UTC))
+    return made

@@ -1,4 +1,4 @@
-"""How a license version comes to be: from the folder of licenses or at the editors' desk, until it is published."""
+"""How a license version comes to be: from the folder of licenses or at the editors' desk, until it is submitted."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,17 +11,17 @@ from sqlalchemy.orm import Session
 
 from portal.adapters.texts import LicenseDocument, VersionDocument
 from portal.audit import service as audit
-from portal.audit.rules import VersionDrafted, VersionEdited, VersionPublished
+from portal.audit.rules import VersionDrafted, VersionEdited
 from portal.clauses import service as clauses
 from portal.clauses.rules import ClauseKind, Element, Relation, keyed
 from portal.core.actor import Actor
-from portal.core.clock import stamp
+from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid
+from portal.drafting.rules import Pair, pair, rewrite
 from portal.licensing import rules
 from portal.licensing import service as licensing
-from portal.licensing.models import License, LicenseVersion, Rendition
-from portal.licensing.rules import VERSION, LicenseKind, Materiality, Plan, VersionAction, VersionState
-from portal.notices import service as notices
+from portal.licensing.models import License, LicenseVersion, Rendition, VersionAuthor
+from portal.licensing.rules import LicenseKind, Materiality, VersionState
 from portal.proofs.rules import canonical, digest
 
 E = TypeVar("E", bound=StrEnum)
@@ -53,17 +53,18 @@ def sync_version(
         message = f"{document.slug} {version.number} follows on {version.predecessor or 'nothing'}; on record is "
         raise Conflict("predecessor_wrong", f"{message}{newest or 'nothing'}.")
     row = LicenseVersion(
-        license=license_, number=version.number, ordinal=before.ordinal + 1 if before else 1,
-        predecessor_id=before.id if before else None, effective_at=version.effective_at,
-        materiality=_member(Materiality, version.materiality, "materiality"), required_by=version.required_by,
-        summary=dict(version.summary), created_at=now, created_by=by.public_id,
+        license=license_, number=version.number, ordinal=_next_ordinal(session, license_),
+        predecessor_id=before.id if before else None, summary=dict(version.summary), created_at=now,
+        materiality=member(Materiality, version.materiality, "materiality"), created_by=by.public_id,
     )  # fmt: skip
     session.add(row)
+    session.flush()
+    add_author(session, version=row, by=by, now=now)
     _take_texts(session, document.slug, row, version)
     if stray := sorted(set(version.changes) - set(clauses.kinds_of(session, family=document.slug))):
         message = f"license.toml: changes.{stray[0]}: there is no such clause."
         raise Invalid("license_file", message, field=f"changes.{stray[0]}")
-    changes = {key: (_member(Relation, how, f"changes.{key}"), why) for key, (how, why) in version.changes.items()}
+    changes = {key: (member(Relation, how, f"changes.{key}"), why) for key, (how, why) in version.changes.items()}
     describe(session, version=row, changes=changes)
     audit.record(session, VersionDrafted(subject=document.slug, number=row.number), by=by, now=now)
     return True
@@ -72,7 +73,7 @@ def sync_version(
 def _ensure_license(session: Session, document: LicenseDocument) -> License:
     row = session.scalar(sa.select(License).where(License.slug == document.slug))
     if row is None:
-        kind = _member(LicenseKind, document.kind, "kind")
+        kind = member(LicenseKind, document.kind, "kind")
         row = License(slug=document.slug, title=document.title, spdx=document.spdx, kind=kind)
         session.add(row)
         session.flush()
@@ -80,6 +81,23 @@ def _ensure_license(session: Session, document: LicenseDocument) -> License:
         message = f"{document.slug}/license.toml: title, SPDX id and kind of a license on record never change."
         raise Conflict("license_changed", message)
     return row
+
+
+def _next_ordinal(session: Session, license_: License) -> int:
+    newest = licensing.newest(session, license_id=license_.id)
+    return newest.ordinal + 1 if newest else 1
+
+
+def add_author(session: Session, *, version: LicenseVersion, by: Actor, now: datetime) -> None:
+    """Note that somebody has a hand in a version, so that somebody else approves it; again changes nothing."""
+    if session.get(VersionAuthor, (version.id, by.public_id)) is None:
+        session.add(VersionAuthor(version_id=version.id, author=by.public_id, at=now))
+        session.flush()
+
+
+def authors_of(session: Session, *, version: LicenseVersion) -> frozenset[str]:
+    """Return the public ids of those who have a hand in a version."""
+    return frozenset(session.scalars(sa.select(VersionAuthor.author).where(VersionAuthor.version_id == version.id)))
 
 
 def _check_recorded(row: LicenseVersion, version: VersionDocument) -> None:
@@ -96,7 +114,7 @@ def _check_recorded(row: LicenseVersion, version: VersionDocument) -> None:
 
 def _take_texts(session: Session, slug: str, row: LicenseVersion, version: VersionDocument) -> None:
     kinds = {
-        c.key: (_member(ClauseKind, c.kind, c.key), _member(Element, c.element, c.key) if c.element else None)
+        c.key: (member(ClauseKind, c.kind, c.key), member(Element, c.element, c.key) if c.element else None)
         for c in version.clauses
     }
     labels = [(c.key, c.label) for c in version.clauses]
@@ -111,7 +129,8 @@ def _take_texts(session: Session, slug: str, row: LicenseVersion, version: Versi
     session.flush()
 
 
-def _member(values: type[E], value: str, field: str) -> E:
+def member(values: type[E], value: str, field: str) -> E:
+    """Return the word of a fixed list that a license file names, or raise `Invalid`."""
     try:
         return values(value)
     except ValueError:
@@ -122,8 +141,19 @@ def _member(values: type[E], value: str, field: str) -> E:
 def find_draft(session: Session, *, slug: str, number: str) -> LicenseVersion:
     """Find a draft to work on."""
     version = licensing.find_version(session, slug=slug, number=number, drafts=True)
+    if version.state is VersionState.IN_REVIEW:
+        raise Conflict("version_in_review", f"Version {number} is in review. Ask for changes first, then edit it.")
     if version.state is not VersionState.DRAFT:
-        raise Conflict("version_published", f"Version {number} is published and can no longer change. Draft a new one.")
+        raise Conflict("version_published", f"Version {number} is settled and can no longer change. Draft a new one.")
+    return version
+
+
+def _edited(session: Session, *, slug: str, number: str, by: Actor, now: datetime) -> LicenseVersion:
+    """Return a draft that nobody else writes or submits until this is done, and note who writes it."""
+    version = licensing.find_version(session, slug=slug, number=number, drafts=True)
+    hold(session, LicenseVersion.id, version.id)
+    version = find_draft(session, slug=slug, number=number)
+    add_author(session, version=version, by=by, now=now)
     return version
 
 
@@ -139,30 +169,46 @@ def draft(session: Session, *, slug: str, number: str, by: Actor, now: datetime)
     if waiting is not None and waiting.number == number:
         return waiting
     if waiting is not None:
-        raise Conflict("draft_exists", f"Version {waiting.number} is a draft already. Publish it first.")
+        message = f"Version {waiting.number} is being made already. Publish or retire it first."
+        raise Conflict("draft_exists", message)
     before = next(iter(licensing.published(session, license_id=license_.id)), None)
     if before is None:
         raise Conflict("version_missing", "The first version of a license comes from the folder of licenses.")
-    rules.check_number(number, before.number)
+    newest = licensing.newest(session, license_id=license_.id) or before
+    rules.check_number(number, newest.number)
     row = LicenseVersion(
-        license=license_, number=number, ordinal=before.ordinal + 1, predecessor_id=before.id, created_at=now,
+        license=license_, number=number, ordinal=newest.ordinal + 1, predecessor_id=before.id, created_at=now,
         created_by=by.public_id, summary={},
         renditions=[
-            Rendition(language=text.language, text_sha256=text.text_sha256, prevailing=text.prevailing)
+            Rendition(
+                language=text.language, prevailing=text.prevailing,
+                text_sha256=_renumbered(session, slug, text.text_sha256, before.number, number),
+            )
             for text in before.renditions
         ],
     )  # fmt: skip
     session.add(row)
     session.flush()
+    add_author(session, version=row, by=by, now=now)
     audit.record(session, VersionDrafted(subject=slug, number=number), by=by, now=now)
     return row
+
+
+def _renumbered(session: Session, slug: str, sha256: str, old: str, new: str) -> str:
+    """Put a new version's number into the title of a text; a text that would be signed names its own version."""
+    title, end, rest = clauses.text_of(session, sha256=sha256).partition("\n")
+    if old not in title:
+        return sha256
+    renamed = clauses.store_text(session, body=f"{title.replace(old, new)}{end}{rest}".encode())
+    clauses.keep_clauses(session, family=slug, sha256=renamed, kinds={})
+    return renamed
 
 
 def save_text(
     session: Session, *, slug: str, number: str, language: str, text: str, by: Actor, now: datetime
 ) -> Rendition:
     """Replace a draft's words in one language; what was said about its changes stays as far as it still fits."""
-    version = find_draft(session, slug=slug, number=number)
+    version = _edited(session, slug=slug, number=number, by=by, now=now)
     row = licensing.rendition(version, language)
     body = text.replace("\r\n", "\n").replace("\r", "\n").strip() + "\n"
 
@@ -187,13 +233,15 @@ def save_description(
     number: str,
     summary: Mapping[str, str],
     changes: Mapping[str, tuple[Relation, str]],
+    materiality: Materiality | None = None,
     by: Actor,
     now: datetime,
 ) -> LicenseVersion:
-    """Keep what a draft's editors say about it: a summary in each language, and how each clause changed."""
-    version = find_draft(session, slug=slug, number=number)
+    """Keep what a draft's editors say about it: a summary in each language, how each clause changed, its weight."""
+    version = _edited(session, slug=slug, number=number, by=by, now=now)
     rules.check_summary(dict(summary), [text.language for text in version.renditions])
     version.summary = {text.language: summary[text.language].strip() for text in version.renditions}
+    version.materiality = materiality or version.materiality
     describe(session, version=version, changes=changes)
     session.flush()
     audit.record(session, VersionEdited(subject=slug, number=number), by=by, now=now)
@@ -237,79 +285,57 @@ def floor(session: Session, *, version: LicenseVersion) -> Materiality:
     )
 
 
-def shown(version: LicenseVersion) -> str:
-    """Return a digest of all that a draft's preview shows, so that exactly what was looked at is published."""
+def shown(session: Session, *, version: LicenseVersion) -> str:
+    """Return a digest of all that a version says, so that exactly what was looked at is approved and published."""
     texts = {text.language: text.text_sha256 for text in version.renditions}
     words = {language: normalize("NFC", summary) for language, summary in version.summary.items()}
-    return digest(canonical({"number": version.number, "texts": texts, "summary": words}))
+    weight = version.materiality.value if version.materiality else None
+    changes = {}
+    for old, new in _pairs(session, version):
+        told = clauses.described(session, from_sha256=old.text_sha256, to_sha256=new.text_sha256)
+        changes[new.language] = {key: [how.value, normalize("NFC", why)] for key, (how, why) in told.items()}
+    said = {"number": version.number, "texts": texts, "summary": words, "materiality": weight, "changes": changes}
+    return digest(canonical(said))
 
 
-def publish(
+def save_clause(
     session: Session,
     *,
     slug: str,
     number: str,
-    materiality: Materiality | str,
-    effective_at: datetime,
-    required_by: datetime,
+    language: str,
+    key: str,
+    title: str,
+    body: str,
     by: Actor,
     now: datetime,
-    base_url: str = "",
-    shown_sha256: str | None = None,
-) -> LicenseVersion:
-    """Give a draft its weight and dates, for good; it is in force at once if its date has come, else at that date.
+) -> Rendition:
+    """Replace one clause of a draft in one language; its key and number stay."""
+    text = clause_text(session, slug=slug, number=number, language=language, key=key, title=title, body=body)
+    return save_text(session, slug=slug, number=number, language=language, text=text, by=by, now=now)
 
-    Whoever signed an earlier version is told, unless the change is editorial. Only dates that came with the text
-    from the folder of licenses may lie in the past.
 
-    Raises:
-        Invalid: weight, dates, summaries, translations or descriptions of changes are not as they must be.
-        Conflict: the version is published already.
-    """
-    version = licensing.find_version(session, slug=slug, number=number, drafts=True)
-    licensing.arrive(session, now=now)
-    weight = _member(Materiality, materiality, "materiality")
-    if weight is Materiality.MATERIAL_IMMEDIATE:
-        required_by = effective_at
-    action = VersionAction.PUBLISH_NOW if effective_at <= now else VersionAction.SCHEDULE
-    VERSION.next(version.state, action)
-    if shown_sha256 not in {None, shown(version)}:
-        raise Conflict("draft_changed", "The draft changed since you looked at it. Look at it again.")
-    check_publishable(
-        session, version=version, materiality=weight, effective_at=effective_at, required_by=required_by, now=now
-    )
-    describe(session, version=version, changes=None)
-    licensing.move(
-        session, version=version, action=action, materiality=weight, effective_at=effective_at, required_by=required_by
-    )
-    event = VersionPublished(
-        subject=slug, number=number, materiality=weight.value, effective_at=stamp(effective_at),
-        required_by=stamp(required_by),
+def clause_text(session: Session, *, slug: str, number: str, language: str, key: str, title: str, body: str) -> str:
+    """Return a draft's whole text with one clause replaced, without keeping it."""
+    version = find_draft(session, slug=slug, number=number)
+    text = clauses.text_of(session, sha256=licensing.rendition(version, language).text_sha256)
+    return rewrite(text, key=key, title=title, body=body)
+
+
+def translations(session: Session, *, version: LicenseVersion, language: str) -> list[Pair]:
+    """Return a version's prevailing text and one translation clause by clause, with what is missing marked."""
+    prevailing, translation = licensing.rendition(version), licensing.rendition(version, language)
+    before: dict[str, Relation] = {}
+    after: dict[str, Relation] = {}
+    if version.predecessor_id is not None:
+        earlier = session.get_one(LicenseVersion, version.predecessor_id)
+        for row, told in ((prevailing, before), (translation, after)):
+            found = licensing.difference(session, old=earlier, new=version, language=row.language)
+            told |= {delta.key: delta.relation for delta in found}
+    return pair(
+        clauses.parts_of(session, sha256=prevailing.text_sha256),
+        clauses.parts_of(session, sha256=translation.text_sha256), before, after,
     )  # fmt: skip
-    audit.record(session, event, by=by, now=now)
-    if weight is not Materiality.EDITORIAL:
-        _tell(session, version, base_url=base_url, now=now)
-    return version
-
-
-def check_publishable(
-    session: Session,
-    *,
-    version: LicenseVersion,
-    materiality: Materiality,
-    effective_at: datetime,
-    required_by: datetime,
-    now: datetime,
-) -> None:
-    """Raise unless a draft is complete and may be given this weight and these dates; nothing is decided yet."""
-    before = session.get(LicenseVersion, version.predecessor_id) if version.predecessor_id else None
-    plan = Plan(
-        materiality, effective_at, required_by, floor=floor(session, version=version),
-        after=before.effective_at if before else None,
-        declared=before is None or (effective_at, required_by) == (version.effective_at, version.required_by),
-    )  # fmt: skip
-    rules.check_plan(plan, now)
-    check_ready(session, version=version)
 
 
 def check_ready(session: Session, *, version: LicenseVersion) -> None:
@@ -332,25 +358,6 @@ def check_ready(session: Session, *, version: LicenseVersion) -> None:
     for text in version.renditions:
         told = licensing.difference(session, old=before, new=version, language=text.language)
         if behind := sorted(d.key for d in told if d.key in reach and d.relation is Relation.SAME):
-            message = f"{behind[0]} changed in its reach, but its {text.language!r} text did not. Translate the change."
+            name = rules.language_name(text.language)
+            message = f"{behind[0]} changed in its reach, but its {name} text did not. Translate the change."
             raise Invalid("translation_behind", message, field=f"explanation-{behind[0]}")
-
-
-def _tell(session: Session, version: LicenseVersion, *, base_url: str, now: datetime) -> None:
-    """Leave one message for each person who signed an earlier version, in their language where there is a summary."""
-    license_, number = version.license, version.number
-    prevailing = licensing.rendition(version).language
-    for person in licensing.affected(session, version=version):
-        if person.profile is None:
-            continue  # an erased account has no address any more
-        body = rules.compose_notice(
-            title=license_.title, number=number, materiality=version.materiality or Materiality.MATERIAL,
-            effective_on=f"{version.effective_at:%Y-%m-%d}", required_on=f"{version.required_by:%Y-%m-%d}",
-            summary=version.summary.get(person.profile.locale) or version.summary[prevailing],
-            page=f"{base_url}/licenses/{license_.slug}/{number}",
-        )  # fmt: skip
-        notices.queue(
-            session, recipient_id=person.id, address=person.profile.email, kind="license_version",
-            subject_ref=f"license_version:{license_.slug}/{number}", subject=f"{license_.title}: version {number}",
-            body=body, now=now,
-        )  # fmt: skip

@@ -1,22 +1,21 @@
-"""The editors' desk: draft the next version of a license, say what changes, look at it, publish it."""
+"""The editors' desk: draft the next version of a license, edit it whole or by clause, and say what changes."""
 
-from typing import Any
-
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from portal.accounts.rules import Permission
 from portal.clauses import service as clauses
-from portal.clauses.rules import Delta, Relation, side_by_side
+from portal.clauses.rules import Delta, Relation, Shown, compare, keyed, parse, side_by_side
 from portal.core.clock import utcnow
-from portal.core.errors import Invalid
+from portal.core.errors import Invalid, NotFound
 from portal.drafting import service
-from portal.drafting.forms import DraftForm, PublishForm, TextForm, describe_form
+from portal.drafting.forms import ClauseForm, DraftForm, TextForm, describe_form
+from portal.drafting.rules import Lack
 from portal.licensing import rules
 from portal.licensing import service as licensing
-from portal.licensing.models import LicenseVersion
-from portal.licensing.rules import WEIGHT, Materiality, VersionState
-from portal.web.app import actor, db, settings
+from portal.licensing.models import LicenseVersion, Rendition
+from portal.licensing.rules import VersionState
+from portal.web.app import actor, db
 from portal.web.guard import staff
 
 bp = Blueprint("drafting", __name__)
@@ -27,6 +26,11 @@ def _changes(version: LicenseVersion, language: str = "") -> list[Delta]:
         return []
     before = db().get_one(LicenseVersion, version.predecessor_id)
     return licensing.difference(db(), old=before, new=version, language=language)
+
+
+def _page(slug: str, number: str) -> str:
+    """Return the address of a version in the console."""
+    return f"/staff/licenses/{slug}/{number}"
 
 
 @bp.get("/staff/licenses")
@@ -51,31 +55,12 @@ def draft(slug: str) -> ResponseReturnValue:
     if form.validate_on_submit():
         try:
             version = service.draft(db(), slug=slug, number=form.read("number"), by=actor(), now=utcnow())
-            return redirect(url_for(".version", slug=slug, number=version.number), 303)
+            return redirect(_page(slug, version.number), 303)
         except Invalid as error:
             form.take(error)
     newest = next(iter(licensing.published(db(), license_id=license_.id)), None)
     page = render_template("drafting/draft.html", license=license_, newest=newest, form=form)
     return page, 422 if form.errors else 200
-
-
-@bp.get("/staff/licenses/<slug>/<number>")
-@staff(Permission.LICENSES_EDIT)
-def version(slug: str, number: str) -> ResponseReturnValue:
-    """Show a version as its signers will see it against the one before, and what is still missing in a draft."""
-    found = licensing.find_version(db(), slug=slug, number=number, drafts=True)
-    shown = licensing.rendition(found, request.args.get("lang", ""))
-    deltas = _changes(found, shown.language)
-    missing = ""
-    try:
-        service.check_ready(db(), version=found)
-    except Invalid as error:
-        missing = error.message
-    return render_template(
-        "drafting/version.html", version=found, shown=shown, rows=side_by_side(deltas), missing=missing,
-        is_draft=found.state is VersionState.DRAFT, affected=len(licensing.affected(db(), version=found)),
-        floor=service.floor(db(), version=found), changed=sum(d.relation is not Relation.SAME for d in deltas),
-    )  # fmt: skip
 
 
 @bp.route("/staff/licenses/<slug>/<number>/text", methods=["GET", "POST"])
@@ -96,7 +81,7 @@ def text(slug: str, number: str) -> ResponseReturnValue:
                 by=actor(),
                 now=utcnow(),
             )
-            return redirect(url_for(".version", slug=slug, number=number, lang=shown.language), 303)
+            return redirect(f"{_page(slug, number)}?lang={shown.language}", 303)
         except Invalid as error:
             form.take(error)
     page = render_template("drafting/text.html", version=found, shown=shown, form=form)
@@ -110,52 +95,69 @@ def description(slug: str, number: str) -> ResponseReturnValue:
     found = service.find_draft(db(), slug=slug, number=number)
     deltas = [delta for delta in _changes(found) if delta.relation is not Relation.SAME]
     languages = {row.language: found.summary.get(row.language, "") for row in found.renditions}
-    form = describe_form(languages, deltas)
+    form = describe_form(languages, deltas, found.materiality)
     if form.validate_on_submit():
         try:
             service.save_description(
                 db(), slug=slug, number=number, summary=form.summary(list(languages)), changes=form.changes(deltas),
-                by=actor(), now=utcnow(),
+                materiality=form.weight(), by=actor(), now=utcnow(),
             )  # fmt: skip
-            return redirect(url_for(".version", slug=slug, number=number), 303)
+            return redirect(_page(slug, number), 303)
         except Invalid as error:
             form.take(error)
-    page = render_template("drafting/description.html", version=found, form=form, deltas=deltas, languages=languages)
-    return page, 422 if form.errors else 200
-
-
-@bp.route("/staff/licenses/<slug>/<number>/publish", methods=["GET", "POST"])
-@staff(Permission.LICENSES_PUBLISH)
-def publish(slug: str, number: str) -> ResponseReturnValue:
-    """Take weight and dates, show what they do to whom, and publish once that is confirmed."""
-    found, form, now = service.find_draft(db(), slug=slug, number=number), PublishForm(), utcnow()
-    form.offer(service.floor(db(), version=found))
-    if form.validate_on_submit():
-        try:
-            return _publish(found, form)
-        except Invalid as error:
-            form.take(error)
-    page = render_template("drafting/publish.html", version=found, form=form, now=now)
-    return page, 422 if form.errors else 200
-
-
-def _publish(version: LicenseVersion, form: PublishForm) -> ResponseReturnValue:
-    now, slug, number = utcnow(), version.license.slug, version.number
-    effective, required = form.effective(now), form.required(now)
-    if required is None:
-        raise Invalid("required_missing", "Name the day by which signers must sign.", field="required_by")
-    weight = Materiality(form.read("materiality"))
-    plan: dict[str, Any] = {"materiality": weight, "effective_at": effective, "required_by": required, "now": now}
-    if not form.read("confirmed"):
-        service.check_publishable(db(), version=version, **plan)
-        return render_template(
-            "drafting/confirm.html", version=version, form=form, effective=effective, required=required,
-            at_once=effective <= now, shown_sha256=service.shown(version), materiality=weight,
-            affected=len(licensing.affected(db(), version=version)),
-            again=WEIGHT[weight] >= WEIGHT[Materiality.MATERIAL],
-        )  # fmt: skip
-    service.publish(
-        db(), slug=slug, number=number, by=actor(), base_url=settings().base_url,
-        shown_sha256=form.read("shown_sha256"), **plan,
+    page = render_template(
+        "drafting/description.html", version=found, form=form, deltas=deltas, languages=languages,
+        floor=service.floor(db(), version=found),
     )  # fmt: skip
-    return redirect(url_for(".version", slug=slug, number=number), 303)
+    return page, 422 if form.errors else 200
+
+
+@bp.get("/staff/licenses/<slug>/<number>/clauses")
+@staff(Permission.LICENSES_EDIT)
+def clause_list(slug: str, number: str) -> ResponseReturnValue:
+    """Show a version's prevailing text and one of its languages clause by clause, with what is missing marked."""
+    found = licensing.find_version(db(), slug=slug, number=number, drafts=True)
+    shown = licensing.rendition(found, request.args.get("lang", ""))
+    pairs = service.translations(db(), version=found, language=shown.language)
+    lacking = sum(row.lack is not Lack.NOTHING for row in pairs)
+    return render_template(
+        "drafting/clauses.html", version=found, shown=shown, pairs=pairs, lacking=lacking,
+        prevailing=licensing.rendition(found), is_draft=found.state is VersionState.DRAFT,
+    )  # fmt: skip
+
+
+@bp.route("/staff/licenses/<slug>/<number>/clauses/<key>", methods=["GET", "POST"])
+@staff(Permission.LICENSES_EDIT)
+def clause(slug: str, number: str, key: str) -> ResponseReturnValue:
+    """Edit one clause of a draft in one language, seeing it beside the version before."""
+    found = service.find_draft(db(), slug=slug, number=number)
+    shown = licensing.rendition(found, request.args.get("lang", ""))
+    text = clauses.text_of(db(), sha256=shown.text_sha256)
+    part = next((p for p in parse(text) if p.key == key), None)
+    if part is None:
+        raise NotFound("clause_not_found", "This text has no such clause.")
+    form = ClauseForm(data={"title": part.title, "body": part.body})
+    if form.validate_on_submit():
+        words: dict[str, str] = {"title": form.read("title"), "body": str(form.body.data or "")}
+        where: dict[str, str] = {"slug": slug, "number": number, "language": shown.language, "key": key}
+        try:
+            if form.read("step") != "preview":
+                service.save_clause(db(), **where, **words, by=actor(), now=utcnow())
+                return redirect(f"{_page(slug, number)}/clauses?lang={shown.language}#{key}", 303)
+            text = service.clause_text(db(), **where, **words)
+            keyed(text)
+        except Invalid as error:
+            form.take(error)
+    page = render_template(
+        "drafting/clause.html", version=found, shown=shown, form=form, part=part, rows=_against(found, shown, text, key)
+    )
+    return page, 422 if form.errors else 200
+
+
+def _against(version: LicenseVersion, shown: Rendition, text: str, key: str) -> list[Shown]:
+    """Return how a clause of a text that may not be kept yet differs from the version before."""
+    if version.predecessor_id is None:
+        return []
+    earlier = licensing.counterpart(db().get_one(LicenseVersion, version.predecessor_id), shown)
+    old = clauses.parts_of(db(), sha256=earlier.text_sha256)
+    return side_by_side([delta for delta in compare(old, parse(text)) if delta.key == key])

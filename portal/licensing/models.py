@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal.core.db import Base, append_only, enum_type
+from portal.core.db import Base, append_only, enum_type, freeze
 from portal.licensing.rules import (
+    AnnulmentKind,
     AttestationKind,
     CeremonyState,
     ExhibitKind,
@@ -15,6 +16,9 @@ from portal.licensing.rules import (
     Materiality,
     VersionState,
 )  # fmt: skip
+
+OPEN = "('draft', 'in_review')"
+UNDATED = "('draft', 'in_review', 'approved')"
 
 
 class License(Base):
@@ -46,6 +50,8 @@ class LicenseVersion(Base):
     summary: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime]
     created_by: Mapped[str]
+    approved_by: Mapped[str | None]
+    floor_proposal_id: Mapped[int | None] = mapped_column(ForeignKey("proposal.id", ondelete="RESTRICT"))
 
     license: Mapped[License] = relationship(lazy="joined")
     renditions: Mapped[list["Rendition"]] = relationship(
@@ -57,10 +63,14 @@ class LicenseVersion(Base):
         UniqueConstraint("license_id", "ordinal"),
         UniqueConstraint("license_id", "effective_at"),
         CheckConstraint("required_by >= effective_at", name="dates"),
-        CheckConstraint("state = 'draft' OR (effective_at IS NOT NULL AND materiality IS NOT NULL)", name="published"),
+        CheckConstraint(f"state IN {UNDATED} OR effective_at IS NOT NULL OR state = 'retired'", name="dated"),
+        CheckConstraint(f"state NOT IN {UNDATED} OR effective_at IS NULL", name="undated"),
+        CheckConstraint(f"state IN {OPEN} OR materiality IS NOT NULL", name="weighed"),
+        CheckConstraint(f"state IN {OPEN} OR approved_by IS NOT NULL", name="approved"),
+        CheckConstraint("approved_by <> created_by OR approved_by = 'system'", name="two_people"),
         Index(
             "uq_license_version_draft", "license_id", unique=True,
-            sqlite_where=text("state = 'draft'"), postgresql_where=text("state = 'draft'"),
+            sqlite_where=text(f"state IN {UNDATED}"), postgresql_where=text(f"state IN {UNDATED}"),
         ),
     )  # fmt: skip
 
@@ -88,8 +98,84 @@ class Rendition(Base):
     )  # fmt: skip
 
 
+# From approval on, what a version says is held by the database itself; only its place in life and, until it is in
+# force, its dates move on.
+freeze(
+    "license_version", f"{{row}}.state NOT IN {OPEN}",
+    free=("state", "effective_at", "required_by"),
+)  # fmt: skip
+freeze(
+    "license_version", "{row}.state IN ('in_force', 'superseded', 'retired')", free=("state",),
+    name="license_version_dates",
+)  # fmt: skip
+freeze(
+    "rendition",
+    "EXISTS (SELECT 1 FROM license_version v WHERE v.id = {row}.version_id AND v.state NOT IN ('draft', 'in_review'))",
+)
+freeze(
+    "clause_change",
+    "EXISTS (SELECT 1 FROM rendition r JOIN license_version v ON v.id = r.version_id "
+    "JOIN rendition p ON p.version_id = v.predecessor_id WHERE r.text_sha256 = {row}.to_sha256 "
+    "AND p.text_sha256 = {row}.from_sha256 AND v.state NOT IN ('draft', 'in_review'))",
+)
+freeze(
+    "clause_text",
+    "EXISTS (SELECT 1 FROM rendition r JOIN license_version v ON v.id = r.version_id "
+    "WHERE r.text_sha256 = {row}.text_sha256 AND v.state NOT IN ('draft', 'in_review'))",
+)
+
+
+@append_only()
+class VersionAuthor(Base):
+    """Somebody whose hand is in a version: they drafted, edited or submitted it, so they do not approve it."""
+
+    __tablename__ = "version_author"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("license_version.id", ondelete="RESTRICT"), primary_key=True)
+    author: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+@append_only()
+class VersionComment(Base):
+    """What a member of staff remarked on a version, on a language or clause of it or on the whole."""
+
+    __tablename__ = "version_comment"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("license_version.id", ondelete="RESTRICT"), index=True)
+    by: Mapped[str]
+    at: Mapped[datetime]
+    language: Mapped[str] = mapped_column(default="")
+    clause_key: Mapped[str] = mapped_column(default="")
+    words: Mapped[str]
+
+
+@append_only()
+class Resolution(Base):
+    """The vote by which a body of the licensor resolved on a version; its minutes by digest."""
+
+    __tablename__ = "resolution"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("license_version.id", ondelete="RESTRICT"), unique=True)
+    body: Mapped[str]
+    minutes_sha256: Mapped[str]
+    votes_for: Mapped[int]
+    votes_against: Mapped[int]
+    votes_abstain: Mapped[int]
+    decided_at: Mapped[datetime]
+    recorded_by: Mapped[str]
+    recorded_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint("votes_for >= 0 AND votes_against >= 0 AND votes_abstain >= 0", name="votes"),
+        CheckConstraint("votes_for > votes_against", name="carried"),
+    )
+
+
 class Ceremony(Base):
-    """One sitting in which one person is shown a license version and signs, or does not."""
+    """One sitting in which one person is shown a license version and signs, declines, or does neither."""
 
     __tablename__ = "ceremony"
 
@@ -160,6 +246,35 @@ class Signature(Base):
 
     version: Mapped[LicenseVersion] = relationship(lazy="joined")
     rendition: Mapped[Rendition] = relationship(lazy="joined", foreign_keys=[rendition_id])
+
+
+@append_only()
+class Decline(Base):
+    """A person said in a ceremony that they do not sign; signing stays open."""
+
+    __tablename__ = "decline"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ceremony_id: Mapped[int] = mapped_column(ForeignKey("ceremony.id", ondelete="RESTRICT"), unique=True)
+    reason_code: Mapped[str]
+    at: Mapped[datetime]
+
+
+@append_only()
+class Annulment(Base):
+    """A signature stopped binding: withdrawn by its signer, or made in error and voided by two people."""
+
+    __tablename__ = "annulment"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    signature_id: Mapped[int] = mapped_column(ForeignKey("signature.id", ondelete="RESTRICT"), unique=True)
+    kind: Mapped[AnnulmentKind] = mapped_column(enum_type(AnnulmentKind, "kind"))
+    by: Mapped[str]
+    proposal_id: Mapped[int | None] = mapped_column(ForeignKey("proposal.id", ondelete="RESTRICT"))
+    reason_code: Mapped[str]
+    at: Mapped[datetime]
+
+    __table_args__ = (CheckConstraint("(kind = 'withdrawn') = (proposal_id IS NULL)", name="two_people"),)
 
 
 class SignatureAnnex(Base):

@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from portal.clauses.rules import ClauseKind, Relation
-from portal.core.errors import Conflict, Invalid
+from portal.core.errors import Invalid
 from portal.core.machine import Machine
 
-CEREMONY_LIFE = timedelta(hours=2)
 NOTICE_MINIMUM = timedelta(days=14)
-NAME_MAX = 200
 SUMMARY_MAX = 4_000
+COMMENT_MAX = 4_000
+BODY_MAX = 200
+VOTES_MAX = 1_000_000
 NUMBER = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}")
 
 
@@ -55,30 +56,46 @@ class VersionState(StrEnum):
     """Where a license version is in its life."""
 
     DRAFT = "draft"
+    IN_REVIEW = "in_review"
+    APPROVED = "approved"
     SCHEDULED = "scheduled"
     IN_FORCE = "in_force"
     SUPERSEDED = "superseded"
+    RETIRED = "retired"
 
 
 class VersionAction(StrEnum):
     """What moves a license version."""
 
+    SUBMIT = "submit"
+    REQUEST_CHANGES = "request_changes"
+    APPROVE = "approve"
     SCHEDULE = "schedule"
     PUBLISH_NOW = "publish_now"
+    CANCEL = "cancel"
     ARRIVE = "arrive"
     SUPERSEDE = "supersede"
+    RETIRE = "retire"
 
 
 VERSION = Machine(
     "license version",
     VersionState.DRAFT,
     {
-        (VersionState.DRAFT, VersionAction.SCHEDULE): VersionState.SCHEDULED,
-        (VersionState.DRAFT, VersionAction.PUBLISH_NOW): VersionState.IN_FORCE,
+        (VersionState.DRAFT, VersionAction.SUBMIT): VersionState.IN_REVIEW,
+        (VersionState.IN_REVIEW, VersionAction.REQUEST_CHANGES): VersionState.DRAFT,
+        (VersionState.IN_REVIEW, VersionAction.APPROVE): VersionState.APPROVED,
+        (VersionState.APPROVED, VersionAction.SCHEDULE): VersionState.SCHEDULED,
+        (VersionState.APPROVED, VersionAction.PUBLISH_NOW): VersionState.IN_FORCE,
+        (VersionState.APPROVED, VersionAction.RETIRE): VersionState.RETIRED,
+        (VersionState.SCHEDULED, VersionAction.CANCEL): VersionState.APPROVED,
         (VersionState.SCHEDULED, VersionAction.ARRIVE): VersionState.IN_FORCE,
         (VersionState.IN_FORCE, VersionAction.SUPERSEDE): VersionState.SUPERSEDED,
+        (VersionState.SUPERSEDED, VersionAction.RETIRE): VersionState.RETIRED,
     },
 )
+# A version that is still being made: no reader knows it, and a license has one of them at most.
+MADE = frozenset({VersionState.DRAFT, VersionState.IN_REVIEW, VersionState.APPROVED})
 
 
 class CeremonyState(StrEnum):
@@ -86,6 +103,49 @@ class CeremonyState(StrEnum):
 
     OPEN = "open"
     SIGNED = "signed"
+    DECLINED = "declined"
+
+
+class CeremonyAction(StrEnum):
+    """What ends a ceremony."""
+
+    SIGN = "sign"
+    DECLINE = "decline"
+
+
+CEREMONY = Machine(
+    "ceremony",
+    CeremonyState.OPEN,
+    {
+        (CeremonyState.OPEN, CeremonyAction.SIGN): CeremonyState.SIGNED,
+        (CeremonyState.OPEN, CeremonyAction.DECLINE): CeremonyState.DECLINED,
+    },
+)
+
+
+class DeclineReason(StrEnum):
+    """Why somebody does not sign, where they say so."""
+
+    UNSAID = "unsaid"
+    RESTRICTIONS = "restrictions"
+    NOT_AUTHORIZED = "not_authorized"
+    UNCLEAR = "unclear"
+    NO_NEED = "no_need"
+
+
+class AnnulmentKind(StrEnum):
+    """Why a signature no longer binds."""
+
+    WITHDRAWN = "withdrawn"
+    ERROR = "error"
+
+
+class ErrorReason(StrEnum):
+    """What was wrong with a signature that is voided."""
+
+    WRONG_PERSON = "wrong_person"
+    WRONG_TEXT = "wrong_text"
+    TECHNICAL = "technical"
 
 
 class ExhibitKind(StrEnum):
@@ -108,6 +168,7 @@ class Sufficiency(StrEnum):
 
     SUFFICIENT = "sufficient"
     DUE = "due"
+    DECLINED = "declined"
     LAPSED = "lapsed"
     MISSING = "missing"
 
@@ -122,16 +183,24 @@ class VersionFact:
     materiality: Materiality
     effective_at: datetime
     required_by: datetime
+    retired: bool = False
 
 
 @dataclass(frozen=True)
 class SignatureFact:
-    """What sufficiency needs to know of a signature."""
+    """What sufficiency needs to know of a signature; `ended_at` is when it was annulled, if it was."""
 
     id: int
     public_id: str
     version_id: int
     ordinal: int
+    number: str = ""
+    ended_at: datetime | None = None
+
+
+def live(signatures: Sequence[SignatureFact], at: datetime) -> list[SignatureFact]:
+    """Return the signatures that bind at an instant: those without an annulment before it."""
+    return [s for s in signatures if s.ended_at is None or s.ended_at > at]
 
 
 @dataclass(frozen=True)
@@ -160,6 +229,8 @@ def in_force(versions: Sequence[VersionFact], at: datetime) -> VersionFact | Non
 def state_at(versions: Sequence[VersionFact], version_id: int, at: datetime) -> VersionState:
     """Return the state that a published version has at an instant; what the background work wrote may lag behind."""
     version = next(v for v in versions if v.id == version_id)
+    if version.retired:
+        return VersionState.RETIRED
     if version.effective_at > at:
         return VersionState.SCHEDULED
     current = in_force(versions, at)
@@ -179,88 +250,40 @@ def _ordered(number: str) -> tuple[int, ...]:
     return tuple(parts + [0] * (4 - len(parts)))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """With which weight and dates a draft is to be published.
-
-    Args:
-        floor: the least weight that its clause changes allow.
-        after: when the version before it comes into force; None for the first version.
-        declared: the dates come with texts that are published elsewhere already, so they may lie in the past.
-    """
-
-    materiality: Materiality
-    effective_at: datetime
-    required_by: datetime
-    floor: Materiality
-    after: datetime | None
-    declared: bool
-
-
-def check_plan(plan: Plan, now: datetime) -> None:
-    """Raise unless weight and dates of a version to be published can be."""
-    if WEIGHT[plan.materiality] < WEIGHT[plan.floor]:
-        message = f"The clause changes make this version at least {plan.floor}: a restriction changed."
-        raise Invalid("materiality_low", message, field="materiality")
-    if plan.after is not None and plan.effective_at <= plan.after:
-        message = f"It must come into force after its predecessor, so later than {plan.after:%Y-%m-%d %H:%M} UTC."
-        raise Invalid("effective_early", message, field="effective_at")
-    if plan.effective_at < now and not plan.declared:
-        raise Invalid("effective_past", "It cannot come into force in the past.", field="effective_at")
-    if plan.required_by < plan.effective_at:
-        message = "Nobody can be required to sign before the version is in force."
-        raise Invalid("required_early", message, field="required_by")
-
-
 def check_summary(summary: dict[str, str], languages: Collection[str]) -> None:
     """Raise unless every language of a version has a summary of a sensible length."""
     for language in sorted(languages):
         words = summary.get(language, "").strip()
         if not words:
-            message = f"Write the summary in {language!r}: what changes, in plain words."
+            message = f"Write the summary in {language_name(language)}: what changes, in plain words."
             raise Invalid("summary_missing", message, field=f"summary-{language}")
         if len(words) > SUMMARY_MAX:
-            message = f"The summary in {language!r} is longer than {SUMMARY_MAX:,} characters."
+            message = f"The summary in {language_name(language)} is longer than {SUMMARY_MAX:,} characters."
             raise Invalid("summary_long", message, field=f"summary-{language}")
 
 
-def compose_notice(
-    *, title: str, number: str, materiality: Materiality, effective_on: str, required_on: str, summary: str, page: str
-) -> str:
-    """Write the mail that tells a signer about a new version."""
-    if WEIGHT[materiality] >= WEIGHT[Materiality.MATERIAL]:
-        ask = (
-            f"Please read it and sign by {required_on}. After that, downloads and completions wait until you have "
-            f"signed; your account, tokens and the copies you hold stay as they are.\n\nRead what changed, and sign:"
-        )
-        page = f"{page}/sign"
-    else:
-        ask = "Your signature stays valid and there is nothing you have to do.\n\nRead what changed:"
-    return (
-        f"You signed the {title}. Version {number} comes into force on {effective_on}.\n\n"
-        f"What changes\n\n{summary}\n\n{ask}\n{page}\n"
-    )
-
-
-def satisfies(
+def satisfies(  # noqa: PLR0917 - all of it is one question
     signatures: Sequence[SignatureFact],
     versions: Sequence[VersionFact],
     required: VersionFact,
     reached_at: datetime | None,
     now: datetime,
+    declined: Collection[int] = (),
 ) -> Satisfaction:
     """Say whether a person's signatures of one license satisfy a required version.
 
     Args:
-        signatures: the person's live signatures of this license.
+        signatures: the person's signatures of this license; those annulled before `now` do not count.
         versions: the published versions of this license.
         required: the version that the requirement follows to.
         reached_at: when the person was reached by a notice of that version, if ever.
         now: the present instant.
+        declined: ids of the versions of which the person's last word was that they do not sign.
     """
-    newest = max(signatures, key=lambda s: s.ordinal, default=None)
+    refused = required.id in declined
+    newest = max(live(signatures, now), key=lambda s: s.ordinal, default=None)
     if newest is None:
-        return Satisfaction(Sufficiency.MISSING, required)
+        return Satisfaction(Sufficiency.DECLINED if refused else Sufficiency.MISSING, required)
     between = [v for v in versions if newest.ordinal < v.ordinal <= required.ordinal]
     material = [v for v in between if WEIGHT[v.materiality] >= WEIGHT[Materiality.MATERIAL]]
     if not material:
@@ -268,7 +291,7 @@ def satisfies(
     binds_at = min((b for b in (_binds_at(v, reached_at) for v in material) if b is not None), default=None)
     if binds_at is None or now < binds_at:
         return Satisfaction(Sufficiency.DUE, required, newest, binds_at)
-    return Satisfaction(Sufficiency.LAPSED, required, newest, binds_at)
+    return Satisfaction(Sufficiency.DECLINED if refused else Sufficiency.LAPSED, required, newest, binds_at)
 
 
 def _binds_at(version: VersionFact, reached_at: datetime | None) -> datetime | None:
@@ -292,58 +315,46 @@ def materiality_floor(changes: Sequence[tuple[ClauseKind, Relation]]) -> Materia
     return floor
 
 
+def check_comment(words: str) -> str:
+    """Return a remark on a version as it is kept, or raise `Invalid`."""
+    kept = words.replace("\r\n", "\n").replace("\r", "\n").strip()
+    if not kept:
+        raise Invalid("comment_missing", "Write the remark.", field="words")
+    if len(kept) > COMMENT_MAX:
+        raise Invalid("comment_long", f"A remark has at most {COMMENT_MAX:,} characters.", field="words")
+    if not all(letter.isprintable() or letter in "\n\t" for letter in kept):
+        raise Invalid("comment_letters", "The remark holds characters that cannot be kept.", field="words")
+    return kept
+
+
 @dataclass(frozen=True)
-class Sitting:
-    """What a person sent when signing, beside what the ceremony holds.
+class Vote:
+    """How a body of the licensor resolved on a version.
 
     Args:
-        nonce: the one-time value of the form.
-        shown_digest: SHA-256 of the text that the form showed.
-        acknowledged: stable keys of the ticked restrictions.
-        consent_electronic: the separate box for the electronic form.
-        typed_name: the name as typed.
+        body: the name of the body.
+        minutes_sha256: digest of the minutes, which stay with the body.
     """
 
-    nonce: str
-    shown_digest: str
-    acknowledged: frozenset[str]
-    consent_electronic: bool
-    typed_name: str
+    body: str
+    minutes_sha256: str
+    votes_for: int
+    votes_against: int
+    votes_abstain: int
+    decided_at: datetime
 
 
-@dataclass(frozen=True)
-class CeremonyFact:
-    """What `check_signable` needs to know of the ceremony."""
-
-    nonce: str
-    state: CeremonyState
-    expires_at: datetime
-    shown_digest: str
-    restrictions: tuple[str, ...]
-    version_state: VersionState
-    is_newest: bool
-
-
-def check_signable(ceremony: CeremonyFact, sitting: Sitting, now: datetime) -> None:
-    """Raise unless everything that makes a signature binding is there; the only such check."""
-    if ceremony.state is not CeremonyState.OPEN or sitting.nonce != ceremony.nonce:
-        raise Conflict("ceremony_used", "This form was already used. Open the license again to sign.")
-    if now >= ceremony.expires_at:
-        raise Conflict("ceremony_expired", "This form is more than two hours old. Open the license again to sign.")
-    if ceremony.version_state is VersionState.DRAFT or not ceremony.is_newest:
-        raise Conflict("version_not_signable", "A newer version of this license is out. Open it and sign that one.")
-    if sitting.shown_digest != ceremony.shown_digest:
-        raise Conflict("text_changed", "The text in this form is not the text on record. Open the license again.")
-    missing = [key for key in ceremony.restrictions if key not in sitting.acknowledged]
-    if missing:
-        raise Invalid(
-            "restriction_unticked",
-            f"Acknowledge each use restriction: {len(missing)} still unticked.",
-            field=missing[0],
-        )
-    if not sitting.consent_electronic:
-        raise Invalid("consent_missing", "Tick the box that accepts the electronic form.", field="consent_electronic")
-    if not any(character.isalnum() for character in sitting.typed_name):
-        raise Invalid("name_missing", "Type your name to sign.", field="typed_name")
-    if len(sitting.typed_name) > NAME_MAX:
-        raise Invalid("name_long", f"A name has at most {NAME_MAX} characters.", field="typed_name")
+def check_vote(vote: Vote, now: datetime) -> None:
+    """Raise unless a vote is one that carried, with minutes that can be named."""
+    if not vote.body.strip() or len(vote.body) > BODY_MAX or not vote.body.isprintable():
+        raise Invalid("body_missing", f"Name the body that voted, in at most {BODY_MAX} characters.", field="body")
+    if not re.fullmatch("[0-9a-f]{64}", vote.minutes_sha256):
+        message = "Give the SHA-256 of the minutes: 64 characters, 0 to 9 and a to f."
+        raise Invalid("minutes_wrong", message, field="minutes_sha256")
+    for field in ("votes_for", "votes_against", "votes_abstain"):
+        if not 0 <= getattr(vote, field) <= VOTES_MAX:
+            raise Invalid("votes_wrong", f"A number of votes lies between 0 and {VOTES_MAX:,}.", field=field)
+    if vote.votes_for <= vote.votes_against:
+        raise Invalid("not_carried", "Only a resolution that carried stands behind a version.", field="votes_for")
+    if vote.decided_at > now:
+        raise Invalid("vote_future", "The vote cannot lie in the future.", field="decided_at")

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -11,14 +12,26 @@ from sqlalchemy.orm import Session
 from portal.accounts.models import User
 from portal.accounts.rules import Standing
 from portal.audit import service as audit
-from portal.audit.rules import VersionArrived
+from portal.audit.rules import VersionArrived, VersionCommented, VersionResolved
 from portal.clauses import service as clauses
 from portal.clauses.rules import Delta
-from portal.core.actor import SYSTEM
+from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict, Invalid, NotFound
 from portal.licensing import rules
-from portal.licensing.models import License, LicenseVersion, Rendition, Signature, SignatureSet, SignatureSetItem
-from portal.licensing.rules import VERSION, SignatureFact, VersionAction, VersionFact, VersionState
+from portal.licensing.models import (
+    Annulment,
+    Ceremony,
+    Decline,
+    License,
+    LicenseVersion,
+    Rendition,
+    Resolution,
+    Signature,
+    SignatureSet,
+    SignatureSetItem,
+    VersionComment,
+)
+from portal.licensing.rules import VERSION, AnnulmentKind, SignatureFact, VersionAction, VersionFact, VersionState, Vote
 from portal.proofs.rules import digest
 
 
@@ -37,10 +50,10 @@ def find_license(session: Session, *, slug: str) -> License:
 
 
 def find_version(session: Session, *, slug: str, number: str, drafts: bool = False) -> LicenseVersion:
-    """Find a version by license and number; a draft exists for staff alone."""
+    """Find a version by license and number; one that was never published exists for staff alone."""
     query = sa.select(LicenseVersion).join(License).where(License.slug == slug, LicenseVersion.number == number)
     version = session.scalar(query)
-    if version is None or (version.state is VersionState.DRAFT and not drafts):
+    if version is None or (version.effective_at is None and not drafts):
         raise NotFound("version_not_found", f"There is no version {number} of the license {slug} here.")
     return version
 
@@ -55,21 +68,27 @@ def published(session: Session, *, license_id: int) -> list[LicenseVersion]:
     """Return the published versions of a license, newest first."""
     query = (
         sa.select(LicenseVersion)
-        .where(LicenseVersion.license_id == license_id, LicenseVersion.state != VersionState.DRAFT)
+        .where(LicenseVersion.license_id == license_id, LicenseVersion.effective_at.is_not(None))
         .order_by(LicenseVersion.ordinal.desc())
     )
     return list(session.scalars(query))
 
 
 def draft_of(session: Session, *, slug: str) -> LicenseVersion | None:
-    """Return the draft of a license's next version, if there is one."""
+    """Return the license's next version while it is being made: as a draft, in review, or approved and without date."""
     query = sa.select(LicenseVersion).join(License)
-    return session.scalar(query.where(License.slug == slug, LicenseVersion.state == VersionState.DRAFT))
+    return session.scalar(query.where(License.slug == slug, LicenseVersion.state.in_(rules.MADE)))
 
 
 def has_draft(session: Session, *, slug: str) -> bool:
-    """Say whether a license has a draft that waits to be published."""
+    """Say whether a license has a version that waits to be published."""
     return draft_of(session, slug=slug) is not None
+
+
+def newest(session: Session, *, license_id: int) -> LicenseVersion | None:
+    """Return the version of a license that was begun last, whatever became of it."""
+    query = sa.select(LicenseVersion).where(LicenseVersion.license_id == license_id)
+    return session.scalar(query.order_by(LicenseVersion.ordinal.desc()).limit(1))
 
 
 def in_force(session: Session, *, slug: str, now: datetime) -> tuple[License, LicenseVersion]:
@@ -85,32 +104,64 @@ def versions_for(session: Session, *, license_ids: Sequence[int]) -> dict[int, l
     """Return what decisions need to know of the published versions of licenses, oldest first."""
     v = LicenseVersion
     query = (
-        sa.select(v.license_id, v.id, v.number, v.ordinal, v.materiality, v.effective_at, v.required_by)
-        .where(v.license_id.in_(license_ids), v.state != VersionState.DRAFT)
+        sa.select(v.license_id, v.id, v.number, v.ordinal, v.materiality, v.effective_at, v.required_by, v.state)
+        .where(v.license_id.in_(license_ids), v.effective_at.is_not(None))
         .order_by(v.ordinal)
     )
     found: dict[int, list[VersionFact]] = defaultdict(list)
-    for license_id, version_id, number, ordinal, materiality, effective_at, required_by in session.execute(query):
-        if materiality is not None and effective_at is not None:  # so it is once published
-            fact = VersionFact(version_id, number, ordinal, materiality, effective_at, required_by or effective_at)
-            found[license_id].append(fact)
+    for license_id, version_id, number, ordinal, materiality, at, by, state in session.execute(query):
+        if materiality is not None and at is not None:  # so it is once published
+            retired = state is VersionState.RETIRED
+            found[license_id].append(VersionFact(version_id, number, ordinal, materiality, at, by or at, retired))
     return dict(found)
 
 
 def signatures_for(session: Session, *, user_id: int, license_ids: Sequence[int]) -> dict[int, list[SignatureFact]]:
-    """Return what decisions need to know of a person's signatures of licenses."""
+    """Return what decisions need to know of a person's signatures of licenses, annulled ones with when that was."""
+    v = LicenseVersion
     query = (
         sa.select(
-            LicenseVersion.license_id, Signature.id, Signature.public_id, Signature.version_id, LicenseVersion.ordinal
+            v.license_id, Signature.id, Signature.public_id, Signature.version_id, v.ordinal, v.number, Annulment.at
         )
-        .join(LicenseVersion, LicenseVersion.id == Signature.version_id)
+        .join(v, v.id == Signature.version_id)
+        .outerjoin(Annulment, Annulment.signature_id == Signature.id)
         .where(Signature.user_id == user_id, LicenseVersion.license_id.in_(license_ids))
         .order_by(Signature.id)
     )
     found: dict[int, list[SignatureFact]] = defaultdict(list)
-    for license_id, signature_id, ref, version_id, ordinal in session.execute(query):
-        found[license_id].append(SignatureFact(signature_id, ref, version_id, ordinal))
+    for license_id, signature_id, ref, version_id, ordinal, number, ended_at in session.execute(query):
+        found[license_id].append(SignatureFact(signature_id, ref, version_id, ordinal, number, ended_at))
     return dict(found)
+
+
+def declined_by(session: Session, *, user_id: int, license_ids: Sequence[int]) -> frozenset[int]:
+    """Return the versions of which a person's last word was that they do not sign."""
+    later = sa.select(Signature.id).where(
+        Signature.user_id == user_id, Signature.version_id == Ceremony.version_id, Signature.signed_at >= Decline.at
+    )
+    query = (
+        sa.select(Ceremony.version_id)
+        .join(Decline, Decline.ceremony_id == Ceremony.id)
+        .join(LicenseVersion, LicenseVersion.id == Ceremony.version_id)
+        .where(Ceremony.user_id == user_id, LicenseVersion.license_id.in_(license_ids), ~later.exists())
+    )
+    return frozenset(session.scalars(query))
+
+
+def annulments(session: Session, *, signature_ids: Sequence[int]) -> dict[int, Annulment]:
+    """Return how signatures stopped binding, by their ids; those that bind are left out."""
+    query = sa.select(Annulment).where(Annulment.signature_id.in_(signature_ids))
+    return {row.signature_id: row for row in session.scalars(query)}
+
+
+def promised(session: Session, *, user_id: int) -> Signature | None:
+    """Return a person's newest signature: what they promised while it stood, also if they withdrew it since.
+
+    One that was voided as an error never bound them, so it is passed over.
+    """
+    void = sa.select(Annulment.id).where(Annulment.signature_id == Signature.id, Annulment.kind == AnnulmentKind.ERROR)
+    query = sa.select(Signature).where(Signature.user_id == user_id, ~void.exists()).order_by(Signature.id.desc())
+    return session.scalar(query.limit(1))
 
 
 def ensure_set(session: Session, *, signature_ids: Sequence[int]) -> str:
@@ -160,7 +211,8 @@ def affected(session: Session, *, version: LicenseVersion) -> list[User]:
     signers = (
         sa.select(Signature.user_id)
         .join(LicenseVersion, LicenseVersion.id == Signature.version_id)
-        .where(LicenseVersion.license_id == version.license_id)
+        .outerjoin(Annulment, Annulment.signature_id == Signature.id)
+        .where(LicenseVersion.license_id == version.license_id, Annulment.id.is_(None))
         .group_by(Signature.user_id)
         .having(newest < version.ordinal)
     )
@@ -203,3 +255,55 @@ def arrive(session: Session, *, now: datetime) -> int:
         event = VersionArrived(subject=version.license.slug, number=version.number)
         audit.record(session, event, by=SYSTEM, now=now)
     return len(arrived)
+
+
+def comment(
+    session: Session,
+    *,
+    version: LicenseVersion,
+    words: str,
+    language: str = "",
+    key: str = "",
+    by: Actor,
+    now: datetime,
+) -> VersionComment:
+    """Keep a remark on a version, on one of its languages or clauses or on the whole."""
+    shown = rendition(version, language)
+    if key and key not in {part.key for part in clauses.parts_of(session, sha256=shown.text_sha256)}:
+        raise Invalid("clause_not_found", "This text has no such clause.", field="key")
+    row = VersionComment(
+        version_id=version.id, by=by.public_id, at=now, language=language, clause_key=key,
+        words=rules.check_comment(words),
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    event = VersionCommented(subject=version.license.slug, number=version.number)
+    audit.record(session, event, by=by, now=now)
+    return row
+
+
+def comments_on(session: Session, *, version: LicenseVersion) -> Sequence[VersionComment]:
+    """Return the remarks on a version, oldest first."""
+    query = sa.select(VersionComment).where(VersionComment.version_id == version.id)
+    return session.scalars(query.order_by(VersionComment.id)).all()
+
+
+def resolve(session: Session, *, version: LicenseVersion, vote: Vote, by: Actor, now: datetime) -> Resolution:
+    """Record, once and before a version has a date, the vote by which a body of the licensor stands behind it."""
+    rules.check_vote(vote, now)
+    if version.state not in rules.MADE:
+        raise Conflict("version_published", f"Version {version.number} has its date; a vote comes before that.")
+    if resolution_of(session, version=version):
+        raise Conflict("resolution_exists", "The vote on this version is recorded already, and never changes.")
+    row = Resolution(version_id=version.id, recorded_by=by.public_id, recorded_at=now, **asdict(vote))
+    session.add(row)
+    session.flush()
+    slug, minutes = version.license.slug, vote.minutes_sha256
+    event = VersionResolved(subject=slug, number=version.number, minutes_sha256=minutes)
+    audit.record(session, event, by=by, now=now)
+    return row
+
+
+def resolution_of(session: Session, *, version: LicenseVersion) -> Resolution | None:
+    """Return the vote behind a version, if one was recorded."""
+    return session.scalar(sa.select(Resolution).where(Resolution.version_id == version.id))

@@ -31,7 +31,7 @@ def signed(license_id: int) -> dict[int, str]:
     if not actor().is_signed_in:
         return {}
     facts = service.signatures_for(db(), user_id=actor().id, license_ids=[license_id]).get(license_id, [])
-    return {fact.version_id: fact.public_id for fact in facts}
+    return {fact.version_id: fact.public_id for fact in rules.live(facts, utcnow())}
 
 
 @bp.get("/licenses/")
@@ -69,6 +69,7 @@ def version(slug: str, number: str) -> ResponseReturnValue:
         "licensing/version.html", version=found, shown=shown, passages=outline(text), earlier=earlier,
         state=states(found.license_id)[found.id], signed=signed(found.license_id).get(found.id),
         newest=service.published(db(), license_id=found.license_id)[0],
+        vote=service.resolution_of(db(), version=found),
     )  # fmt: skip
 
 

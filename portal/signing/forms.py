@@ -1,11 +1,11 @@
-"""Input of the page on which a license is signed, and of the page that checks receipts."""
+"""Input of the page on which a license is signed."""
 
 from collections.abc import Sequence
 
-from wtforms import BooleanField, FileField, HiddenField, SelectMultipleField, StringField
+from wtforms import BooleanField, HiddenField, SelectMultipleField, StringField
 
 from portal.clauses.rules import Part
-from portal.licensing.rules import Sitting
+from portal.signing.rules import Sitting
 from portal.web.forms import PortalForm
 
 
@@ -43,9 +43,3 @@ class SignForm(PortalForm):
         if not self.read("typed_name"):
             missing.append(("typed_name", "Type your name to sign."))
         return missing
-
-
-class VerifyForm(PortalForm):
-    """A receipt to be checked."""
-
-    file = FileField("Receipt", description="The PDF exactly as you got it, at most 1 MB.")

@@ -1,21 +1,24 @@
 """What a person is shown and says when signing, and the evidence that is kept of it."""
 
+import ipaddress
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from portal.accounts.rules import Standing, standing_at
-from portal.clauses.rules import Delta, Part, Relation
-from portal.core.errors import Invalid, Refused
-from portal.licensing.rules import language_name
+from portal.clauses.rules import Delta, Part, Passage, Relation
+from portal.core.errors import Conflict, Invalid, Refused
+from portal.licensing.rules import MADE, CeremonyState, VersionState, language_name
 from portal.proofs.rules import canonical, digest
 
 SCHEMA = "portal.signature/1"
 EVIDENCE = "evidence.json"
 LINE_MAX = 500
+NAME_MAX = 200
+CEREMONY_LIFE = timedelta(hours=2)
 SALT = 32
 CONSENT = (
     "I agree to sign electronically: the portal keeps a record of the exact text, of my acknowledgments and of my "
@@ -44,12 +47,22 @@ def plain(words: str, limit: int = LINE_MAX) -> str:
 
 @dataclass(frozen=True)
 class Context:
-    """From where a form was sent, as far as the server saw it."""
+    """From where a form was sent, as far as the server saw it, and which version of the portal took it."""
 
     ip: str = ""
     user_agent: str = ""
     accept_language: str = ""
     request_id: str = ""
+    app_version: str = ""
+
+    @property
+    def ip_prefix(self) -> str:
+        """The network of the address: /24 or /48."""
+        try:
+            address = ipaddress.ip_address(self.ip)
+        except ValueError:
+            return ""
+        return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))  # noqa: PLR2004
 
 
 @dataclass(frozen=True)
@@ -95,9 +108,14 @@ def difference_bytes(from_sha256: str, to_sha256: str, changes: Sequence[Delta])
     return canonical({"from_sha256": from_sha256, "to_sha256": to_sha256, "clauses": rows})
 
 
-def statement(name: str, words: str) -> dict[str, Any]:
-    """Return a statement that a signer made, word for word and by digest."""
-    return {"id": name, "text": words, "text_sha256": digest(words.encode())}
+def rendered_bytes(passages: Sequence[Passage]) -> bytes:
+    """Write a text as the page of signing lays it out, the one way that is hashed: passage by passage, in order."""
+    return canonical([{"key": p.part.key if p.part else None, "words": digest(p.words.encode())} for p in passages])
+
+
+def statement(name: str, words: str, at: str) -> dict[str, Any]:
+    """Return a statement that a signer made, word for word and by digest; `at` is when it reached the portal."""
+    return {"id": name, "text": words, "text_sha256": digest(words.encode()), "checked_at": at}
 
 
 def evidence(
@@ -111,6 +129,7 @@ def evidence(
     ceremony: Mapping[str, Any],
     context: Context,
     previous: str | None,
+    previous_receipt_sha256: str | None = None,
 ) -> bytes:
     """Write the evidence of one signature in canonical form; the same bytes are hashed, printed and handed out.
 
@@ -124,6 +143,7 @@ def evidence(
         ceremony: when it was shown and signed, and what else was shown.
         context: from where the form was sent.
         previous: public id of the person's signature before this one.
+        previous_receipt_sha256: the newest file of its receipt, if one was made already.
     """
     acknowledged = [
         {
@@ -136,7 +156,8 @@ def evidence(
         }
         for part in owed
     ]
-    said = [statement("electronic_form", CONSENT), statement("binding", sentence)]
+    at = ceremony["signed_at"]
+    said = [statement("electronic_form", CONSENT, at), statement("binding", sentence, at)]
     numbered = [{"number": part.label, "key": part.key, "sha256": part.sha256} for part in parts]
     return canonical(
         {
@@ -147,12 +168,15 @@ def evidence(
             "ceremony": {**ceremony, "acknowledgments": acknowledged, "statements": said},
             "context": {
                 "ip": plain(context.ip),
+                "ip_prefix": context.ip_prefix,
                 "user_agent": plain(context.user_agent),
                 "accept_language": plain(context.accept_language),
                 "request_id": plain(context.request_id),
             },
             "consent_to_electronic": True,
             "previous_signature": previous,
+            "previous_receipt_sha256": previous_receipt_sha256,
+            "app": {"version": plain(context.app_version)},
         }
     )
 
@@ -170,3 +194,60 @@ def read_evidence(body: bytes) -> dict[str, Any]:
             "evidence_unreadable", "The evidence in this file is not written as the portal writes it.", field="file"
         )
     return dict(found)
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """What a person sent when signing, beside what the ceremony holds.
+
+    Args:
+        nonce: the one-time value of the form.
+        shown_digest: SHA-256 of the text that the form showed.
+        acknowledged: stable keys of the ticked restrictions.
+        consent_electronic: the separate box for the electronic form.
+        typed_name: the name as typed.
+    """
+
+    nonce: str
+    shown_digest: str
+    acknowledged: frozenset[str]
+    consent_electronic: bool
+    typed_name: str
+
+
+@dataclass(frozen=True)
+class CeremonyFact:
+    """What `check_signable` needs to know of the ceremony."""
+
+    nonce: str
+    state: CeremonyState
+    expires_at: datetime
+    shown_digest: str
+    restrictions: tuple[str, ...]
+    version_state: VersionState
+    is_newest: bool
+
+
+def check_signable(ceremony: CeremonyFact, sitting: Sitting, now: datetime) -> None:
+    """Raise unless everything that makes a signature binding is there; the only such check."""
+    if ceremony.state is not CeremonyState.OPEN or sitting.nonce != ceremony.nonce:
+        raise Conflict("ceremony_used", "This form was already used. Open the license again to sign.")
+    if now >= ceremony.expires_at:
+        raise Conflict("ceremony_expired", "This form is more than two hours old. Open the license again to sign.")
+    if ceremony.version_state in {*MADE, VersionState.RETIRED} or not ceremony.is_newest:
+        raise Conflict("version_not_signable", "A newer version of this license is out. Open it and sign that one.")
+    if sitting.shown_digest != ceremony.shown_digest:
+        raise Conflict("text_changed", "The text in this form is not the text on record. Open the license again.")
+    missing = [key for key in ceremony.restrictions if key not in sitting.acknowledged]
+    if missing:
+        raise Invalid(
+            "restriction_unticked",
+            f"Acknowledge each use restriction: {len(missing)} still unticked.",
+            field=missing[0],
+        )
+    if not sitting.consent_electronic:
+        raise Invalid("consent_missing", "Tick the box that accepts the electronic form.", field="consent_electronic")
+    if not any(character.isalnum() for character in sitting.typed_name):
+        raise Invalid("name_missing", "Type your name to sign.", field="typed_name")
+    if len(sitting.typed_name) > NAME_MAX:
+        raise Invalid("name_long", f"A name has at most {NAME_MAX} characters.", field="typed_name")

@@ -1,26 +1,26 @@
-"""Signing a license: the sitting in which it is shown, the signature, its evidence and its receipt."""
+"""Signing a license: the sitting in which it is shown, the signature and its evidence."""
 
-import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.accounts.models import User
 from portal.audit import service as audit
-from portal.audit.rules import CeremonyOpened, LicenseSigned, ReceiptMade
+from portal.audit.rules import CeremonyOpened, LicenseSigned
 from portal.clauses import service as clauses
-from portal.clauses.rules import ClauseKind, Delta, Part
-from portal.core.actor import SYSTEM, Actor
+from portal.clauses.rules import ClauseKind, Delta, Part, outline
+from portal.core.actor import Actor
 from portal.core.clock import stamp
-from portal.core.errors import Conflict, Invalid, NotFound
+from portal.core.db import hold
+from portal.core.errors import Conflict, NotFound
 from portal.core.ids import public_id
 from portal.licensing import service as licensing
 from portal.licensing.models import (
+    Annulment,
     Attestation,
     Ceremony,
     Exhibit,
@@ -29,23 +29,12 @@ from portal.licensing.models import (
     Signature,
     SignatureAnnex,
 )  # fmt: skip
-from portal.licensing.rules import (
-    CEREMONY_LIFE,
-    AttestationKind,
-    CeremonyFact,
-    CeremonyState,
-    ExhibitKind,
-    LicenseKind,
-    Sitting,
-    check_signable,
-    language_name,
-)  # fmt: skip
+from portal.licensing.rules import AttestationKind, CeremonyState, ExhibitKind, LicenseKind
 from portal.notices import service as notices
 from portal.proofs import service as proofs
-from portal.proofs.models import Receipt
 from portal.proofs.rules import commitment, digest
 from portal.signing import rules
-from portal.signing.rules import Context, Signer
+from portal.signing.rules import CEREMONY_LIFE, CeremonyFact, Context, Signer, Sitting, check_signable
 
 
 @dataclass(frozen=True)
@@ -54,25 +43,7 @@ class Change:
 
     signature: Signature
     deltas: list[Delta]
-    sha256: str
-
-
-@dataclass(frozen=True)
-class ReceiptOrder:
-    """A signature whose receipt is still to be made, with the evidence that it states, word for word."""
-
-    signature_id: int
-    ref: str
-    evidence: bytes
-    evidence_sha256: str
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """What the receipt prints: all of it is read from the very bytes that it carries."""
-        stated: dict[str, Any] = json.loads(self.evidence)
-        codes = (stated["license"]["language"], stated["license"]["authoritative_language"])
-        names = {code: language_name(code) for code in codes}
-        return {"ref": self.ref, "stated": stated, "evidence_sha256": self.evidence_sha256, "languages": names}
+    body: bytes
 
 
 def signatures_of(session: Session, *, user_id: int) -> Sequence[Signature]:
@@ -90,8 +61,13 @@ def own_signature(session: Session, *, by: Actor, ref: str) -> Signature:
 
 
 def signed_already(session: Session, *, by: Actor, version_id: int) -> Signature | None:
-    """Return the signature by which a person is bound to a version, if there is one."""
-    return next((s for s in signatures_of(session, user_id=by.id) if s.version_id == version_id), None)
+    """Return the signature by which a person is bound to a version, if there is one; an annulled one binds nobody."""
+    return session.scalar(_binding(by).where(Signature.version_id == version_id).limit(1))
+
+
+def _binding(by: Actor) -> sa.Select[Signature]:
+    query = sa.select(Signature).outerjoin(Annulment, Annulment.signature_id == Signature.id)
+    return query.where(Signature.user_id == by.id, Annulment.id.is_(None)).order_by(Signature.id.desc())
 
 
 def evidence_of(session: Session, *, signature: Signature) -> bytes | None:
@@ -103,15 +79,13 @@ def evidence_of(session: Session, *, signature: Signature) -> bytes | None:
 def change_for(session: Session, *, by: Actor, version: LicenseVersion, language: str = "") -> Change | None:
     """Return how a version differs from the one that a person signed last, however old; None for a first signature."""
     query = (
-        sa.select(Signature)
+        _binding(by)
         .join(LicenseVersion, LicenseVersion.id == Signature.version_id)
-        .where(
-            Signature.user_id == by.id, LicenseVersion.license_id == version.license_id,
-            LicenseVersion.ordinal < version.ordinal,
-        )
+        .where(LicenseVersion.license_id == version.license_id, LicenseVersion.ordinal < version.ordinal)
+        .order_by(None)
         .order_by(LicenseVersion.ordinal.desc(), Signature.id.desc())
         .limit(1)
-    )  # fmt: skip
+    )
     earlier = session.scalar(query)
     if earlier is None:
         return None
@@ -119,7 +93,7 @@ def change_for(session: Session, *, by: Actor, version: LicenseVersion, language
     shown = licensing.rendition(version, language)
     read = licensing.counterpart(earlier.version, shown)
     body = rules.difference_bytes(read.text_sha256, shown.text_sha256, deltas)
-    return Change(earlier, deltas, digest(body))
+    return Change(earlier, deltas, body)
 
 
 def open_ceremony(
@@ -155,7 +129,8 @@ def open_ceremony(
     _exhibit(session, ceremony, ExhibitKind.RENDITION, f"{_name(version)}/{shown.language}", shown.text_sha256, at=now)
     if change := change_for(session, by=by, version=version, language=shown.language):
         ref = f"{change.signature.public_id}...{_name(version)}/{shown.language}"
-        _exhibit(session, ceremony, ExhibitKind.DIFFERENCE, ref, change.sha256, at=now)
+        shown_sha256 = clauses.store_text(session, body=change.body, media_type="application/json")
+        _exhibit(session, ceremony, ExhibitKind.DIFFERENCE, ref, shown_sha256, at=now)
         notices.mark_shown(session, user_id=by.id, subject_ref=f"license_version:{_name(version)}", now=now)
     if card_sha256 is not None:
         _exhibit(session, ceremony, ExhibitKind.CARD_REVISION, card_sha256, card_sha256, at=now)
@@ -183,7 +158,7 @@ def _name(version: LicenseVersion) -> str:
 
 def _lock(session: Session, by: Actor) -> User:
     """Return the person and keep another sitting of theirs from being signed until this is done."""
-    session.execute(sa.select(User.id).where(User.id == by.id).with_for_update())
+    hold(session, User.id, by.id)
     return session.get_one(User, by.id)
 
 
@@ -285,7 +260,7 @@ def _bind(
     session.flush()
     session.add(SignatureAnnex(signature_id=signature.id, salt=salt, evidence=body))
     session.flush()
-    event = LicenseSigned(subject=ref, version=_name(version), text_sha256=shown.text_sha256)
+    event = LicenseSigned(ref, _name(version), shown.text_sha256, signature.annex_commitment)
     audit.record(session, event, by=by, now=now)
     return signature
 
@@ -306,12 +281,16 @@ def _evidence(
         name=name,
     )  # fmt: skip
     before = next(iter(signatures_of(session, user_id=user.id)), None)
+    receipt = proofs.receipt_of(session, subject_ref=before.public_id) if before else None
     exhibits = sa.select(Exhibit).where(Exhibit.ceremony_id == ceremony.id).order_by(Exhibit.id)
+    passages = outline(clauses.text_of(session, sha256=shown.text_sha256))
     return rules.evidence(
         ref=ref, previous=before.public_id if before else None, context=context,
+        previous_receipt_sha256=receipt.pdf_sha256 if receipt else None,
         license_={
             "slug": version.license.slug, "title": version.license.title, "version": version.number,
             "language": shown.language, "text_sha256": shown.text_sha256,
+            "rendered_sha256": digest(rules.rendered_bytes(passages)),
             "authoritative_language": prevailing.language, "authoritative_sha256": prevailing.text_sha256,
         },
         parts=parts, owed=owed, sentence=sentence,
@@ -329,72 +308,3 @@ def _evidence(
             ],
         },
     )  # fmt: skip
-
-
-def pending_receipts(session: Session, *, limit: int = 10) -> list[ReceiptOrder]:
-    """Return signatures whose receipt is still to be made, oldest first."""
-    query = (
-        sa.select(Signature.id)
-        .join(SignatureAnnex, SignatureAnnex.signature_id == Signature.id)
-        .outerjoin(Receipt, Receipt.subject_ref == Signature.public_id)
-        .where(Receipt.id.is_(None))
-        .order_by(Signature.id)
-        .limit(limit)
-    )
-    return [receipt_order(session, signature_id=signature_id) for signature_id in session.scalars(query)]
-
-
-def receipt_order(session: Session, *, signature_id: int) -> ReceiptOrder:
-    """Return what the receipt of a signature has to state."""
-    annex = session.get(SignatureAnnex, signature_id)
-    if annex is None:
-        raise NotFound("evidence_erased", "The personal evidence of this signature was erased; there is no receipt.")
-    signature = session.get_one(Signature, signature_id)
-    return ReceiptOrder(signature.id, signature.public_id, annex.evidence, digest(annex.evidence))
-
-
-def store_receipt(session: Session, *, signature_id: int, pdf_sha256: str, now: datetime) -> Receipt:
-    """Record the file that is the receipt of a signature; made twice, the first one stands."""
-    order = receipt_order(session, signature_id=signature_id)
-    if known := proofs.receipt_of(session, subject_ref=order.ref):
-        return known
-    receipt = proofs.store_receipt(
-        session, subject_ref=order.ref, statement_sha256=order.evidence_sha256, pdf_sha256=pdf_sha256, now=now
-    )
-    audit.record(session, ReceiptMade(subject=order.ref, pdf_sha256=pdf_sha256), by=SYSTEM, now=now)
-    return receipt
-
-
-def verify_receipt(session: Session, *, pdf_bytes: bytes, read_attachment: Callable[[bytes, str], bytes | None]) -> str:
-    """Recompute a receipt against the records and say in a line what holds.
-
-    Raises:
-        Invalid: names the first thing that does not hold: the file, its evidence, the signature, the text.
-    """
-    body = read_attachment(pdf_bytes, rules.EVIDENCE)
-    if body is None:
-        raise _broken("no_evidence", f"This file holds no {rules.EVIDENCE}, so it is no receipt of this portal.")
-    stated = rules.read_evidence(body)
-    signature = session.scalar(sa.select(Signature).where(Signature.public_id == stated["receipt_id"]))
-    if signature is None:
-        raise _broken("signature_unknown", f"No signature {stated['receipt_id'][:40]} is on record.")
-    annex = session.get(SignatureAnnex, signature.id)
-    if annex is None:
-        raise _broken("evidence_erased", "The evidence of this signature was erased here, so it cannot be compared.")
-    if commitment(annex.salt, body) != signature.annex_commitment:
-        raise _broken("evidence_differs", "The evidence in this file is not what the signature committed to.")
-    if stated["license"]["text_sha256"] != signature.rendition_sha256:
-        raise _broken("text_differs", "The evidence names another text than the signature does.")
-    if digest(clauses.text_of(session, sha256=signature.rendition_sha256).encode()) != signature.rendition_sha256:
-        raise _broken("text_changed", "The text on record no longer has the digest that was signed.")
-    receipt = proofs.receipt_of(session, subject_ref=signature.public_id)
-    if receipt is None or receipt.pdf_sha256 != digest(pdf_bytes):
-        raise _broken("file_differs", "The evidence holds, but this file is not the receipt that was issued.")
-    return (
-        f"{signature.public_id}: holds. {_name(signature.version)} in {stated['license']['language']!r} "
-        f"(SHA-256 {signature.rendition_sha256}), signed {stamp(signature.signed_at)}."
-    )
-
-
-def _broken(code: str, message: str) -> Invalid:
-    return Invalid(code, message, field="file")

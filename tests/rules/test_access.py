@@ -189,6 +189,7 @@ STATES: dict[Sufficiency, dict[str, Any]] = {
     Sufficiency.LAPSED: {
         "signatures": (SIGNED_OLD,), "reached": REACHED, "versions": (OLD, replace(NEW, required_by=NOW - DAY)),
     },
+    Sufficiency.DECLINED: {"declined": frozenset({2})},
     Sufficiency.MISSING: {},
 }  # fmt: skip
 
@@ -207,7 +208,7 @@ def test_the_table_of_grace_decides(state: Sufficiency, grace: Grace, action: Ac
         assert decision.status == (200 if decision.allowed else 403)
         assert decision.reasons[0].url == f"{BASE}/licenses/rail/2.0.0/sign"
         assert decision.reasons[0].state == ("due" if decision.allowed else "unmet")
-    relied = state is not Sufficiency.MISSING and decision.allowed
+    relied = state not in {Sufficiency.MISSING, Sufficiency.DECLINED} and decision.allowed
     assert len(decision.relied_on) == int(relied)
 
 
@@ -215,6 +216,8 @@ def test_grace_is_as_agreed() -> None:
     rows = {
         (Sufficiency.DUE, Grace.STANDARD): "warn warn finish warn refuse",
         (Sufficiency.DUE, Grace.STRICT): "warn refuse refuse warn refuse",
+        (Sufficiency.DECLINED, Grace.STANDARD): "allow refuse refuse refuse refuse",
+        (Sufficiency.DECLINED, Grace.STRICT): "allow refuse refuse refuse refuse",
         (Sufficiency.LAPSED, Grace.STANDARD): "warn refuse refuse finish refuse",
         (Sufficiency.LAPSED, Grace.STRICT): "warn refuse refuse finish refuse",
         (Sufficiency.MISSING, Grace.STANDARD): "allow refuse refuse refuse refuse",

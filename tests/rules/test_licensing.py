@@ -9,18 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portal.clauses.rules import ClauseKind, Relation
-from portal.core.errors import Conflict, Invalid, PortalError
+from portal.core.errors import Conflict, Invalid
 from portal.licensing import rules
 from portal.licensing.rules import (
-    CeremonyFact,
-    CeremonyState,
+    VERSION,
     Materiality,
-    Plan,
     SignatureFact,
-    Sitting,
     Sufficiency,
+    VersionAction,
     VersionFact,
     VersionState,
+    Vote,
 )  # fmt: skip
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -116,66 +115,6 @@ def test_changed_restrictions_set_the_least_weight(
     assert rules.materiality_floor(changes) is floor
 
 
-CEREMONY = CeremonyFact(
-    nonce="n", state=CeremonyState.OPEN, expires_at=NOW + timedelta(hours=1), shown_digest="d",
-    restrictions=("a", "b"), version_state=VersionState.IN_FORCE, is_newest=True,
-)  # fmt: skip
-SITTING = Sitting("n", "d", frozenset({"a", "b"}), consent_electronic=True, typed_name="Ann")
-
-
-def test_a_sitting_in_which_all_is_there_may_be_signed() -> None:
-    rules.check_signable(CEREMONY, SITTING, NOW)
-    rules.check_signable(replace(CEREMONY, version_state=VersionState.SCHEDULED), SITTING, NOW)
-
-
-@pytest.mark.parametrize(
-    ("ceremony", "sitting", "code"),
-    [
-        ({"state": CeremonyState.SIGNED}, {}, "ceremony_used"),
-        ({}, {"nonce": "m"}, "ceremony_used"),
-        ({"expires_at": NOW}, {}, "ceremony_expired"),
-        ({"is_newest": False}, {}, "version_not_signable"),
-        ({"version_state": VersionState.DRAFT}, {}, "version_not_signable"),
-        ({}, {"shown_digest": "e"}, "text_changed"),
-        ({}, {"acknowledged": frozenset({"a"})}, "restriction_unticked"),
-        ({}, {"acknowledged": frozenset({"a", "c"})}, "restriction_unticked"),
-        ({}, {"consent_electronic": False}, "consent_missing"),
-        ({}, {"typed_name": "  "}, "name_missing"),
-        ({}, {"typed_name": "\u200b…"}, "name_missing"),
-        ({}, {"typed_name": "x" * 201}, "name_long"),
-    ],
-)
-def test_each_thing_that_is_missing_is_refused(ceremony: dict[str, Any], sitting: dict[str, Any], code: str) -> None:
-    with pytest.raises(PortalError) as caught:
-        rules.check_signable(replace(CEREMONY, **ceremony), replace(SITTING, **sitting), NOW)
-    assert caught.value.code == code
-    assert isinstance(caught.value, Invalid if caught.value.field else Conflict)
-
-
-PLAN = Plan(Materiality.MATERIAL, NOW, NOW + DAY, Materiality.CLARIFYING, NOW - DAY, declared=False)
-
-
-@pytest.mark.parametrize(
-    ("changed", "field"),
-    [
-        ({"materiality": Materiality.EDITORIAL}, "materiality"),
-        ({"after": NOW}, "effective_at"),
-        ({"effective_at": NOW - timedelta(hours=1)}, "effective_at"),
-        ({"required_by": NOW - timedelta(seconds=1)}, "required_by"),
-        ({}, None),
-        ({"effective_at": NOW - timedelta(hours=1), "declared": True}, None),
-        ({"after": None}, None),
-    ],
-)
-def test_weight_and_dates_of_a_version_have_to_fit(changed: dict[str, Any], field: str | None) -> None:
-    if field is None:
-        rules.check_plan(replace(PLAN, **changed), NOW)
-        return
-    with pytest.raises(Invalid) as caught:
-        rules.check_plan(replace(PLAN, **changed), NOW)
-    assert caught.value.field == field
-
-
 @pytest.mark.parametrize(
     ("number", "code"),
     [("1.1", ""), ("1.0.1", ""), ("10.0", ""), ("1.0", "number_low"), ("0.9.9", "number_low"),
@@ -199,19 +138,85 @@ def test_every_language_needs_a_summary() -> None:
         assert caught.value.field == "summary-fr"
 
 
-def test_a_notice_says_what_is_asked() -> None:
-    words: dict[str, str] = {
-        "title": "License", "number": "2.0", "effective_on": "2026-12-01", "required_on": "2027-01-01",
-        "summary": "New.", "page": "https://x/licenses/l/2.0",
-    }  # fmt: skip
-    material = rules.compose_notice(materiality=Materiality.MATERIAL, **words)
-    assert "sign by 2027-01-01" in material
-    assert material.endswith("https://x/licenses/l/2.0/sign\n")
-    light = rules.compose_notice(materiality=Materiality.CLARIFYING, **words)
-    assert "nothing you have to do" in light
-    assert "/sign" not in light
-
-
 def test_languages_have_names() -> None:
     assert rules.language_name("zh") == "Chinese"
     assert rules.language_name("xx") == "xx"
+
+
+def test_a_signature_binds_until_the_instant_of_its_annulment() -> None:
+    ended = replace(signature(2), ended_at=NOW)
+    versions = [version(1, effective=-200), version(2, effective=-90)]
+    for at, found in ((NOW - timedelta(seconds=1), Sufficiency.SUFFICIENT), (NOW, Sufficiency.MISSING)):
+        assert rules.satisfies([ended], versions, versions[1], None, at).sufficiency is found
+    left = rules.satisfies([signature(1), ended], versions, versions[1], None, NOW)
+    assert (left.sufficiency, left.signature) == (Sufficiency.DUE, signature(1))
+
+
+@pytest.mark.parametrize(
+    ("signed", "reached", "sufficiency"),
+    [
+        ([], None, Sufficiency.DECLINED),
+        ([1], None, Sufficiency.DUE),
+        ([1], -5, Sufficiency.DUE),
+        ([1], -100, Sufficiency.DECLINED),
+        ([2], -100, Sufficiency.SUFFICIENT),
+    ],
+)
+def test_declining_costs_nothing_before_the_day_and_is_said_after_it(
+    signed: list[int], reached: int | None, sufficiency: Sufficiency
+) -> None:
+    versions = [version(1, effective=-200), version(2, effective=-90, by=30)]
+    at = None if reached is None else NOW + reached * DAY
+    found = rules.satisfies([signature(n) for n in signed], versions, versions[1], at, NOW, {2})
+    assert found.sufficiency is sufficiency
+    other = rules.satisfies([signature(n) for n in signed], versions, versions[1], at, NOW, {1})
+    assert other.sufficiency is not Sufficiency.DECLINED
+
+
+def test_a_retired_version_stays_retired_whatever_the_clock_says() -> None:
+    versions = [replace(VERSIONS[0], retired=True), *VERSIONS[1:]]
+    assert rules.state_at(versions, 1, NOW) is VersionState.RETIRED
+    assert rules.in_force(versions, NOW - 2 * DAY) == versions[0]
+
+
+def test_only_the_last_state_of_a_version_is_the_end() -> None:
+    moves = {state for state, _ in VERSION.table}
+    assert set(VersionState) - moves == {VersionState.RETIRED}
+    for action in VersionAction:
+        with pytest.raises(Conflict):
+            VERSION.next(VersionState.RETIRED, action)
+
+
+VOTE = Vote("Steering committee", "a" * 64, 12, 1, 2, NOW - DAY)
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({}, None),
+        ({"body": " "}, "body"),
+        ({"body": "x" * 201}, "body"),
+        ({"body": "a\0b"}, "body"),
+        ({"minutes_sha256": "A" * 64}, "minutes_sha256"),
+        ({"minutes_sha256": ""}, "minutes_sha256"),
+        ({"votes_for": -1}, "votes_for"),
+        ({"votes_abstain": 10**7}, "votes_abstain"),
+        ({"votes_against": 12}, "votes_for"),
+        ({"decided_at": NOW + DAY}, "decided_at"),
+    ],
+)
+def test_a_vote_carried_and_can_be_traced(changed: dict[str, Any], field: str | None) -> None:
+    if field is None:
+        rules.check_vote(VOTE, NOW)
+        return
+    with pytest.raises(Invalid) as caught:
+        rules.check_vote(replace(VOTE, **changed), NOW)
+    assert caught.value.field == field
+
+
+def test_a_remark_is_kept_as_written_and_bounded() -> None:
+    assert rules.check_comment(" One.\r\nTwo.\t ") == "One.\nTwo."
+    for words in ("", " \n ", "x" * 4_001, "a\0b", "a\x1bb"):
+        with pytest.raises(Invalid) as caught:
+            rules.check_comment(words)
+        assert caught.value.field == "words"

@@ -1,5 +1,6 @@
 """Who may sign, the words that bind, and how evidence is written and read back."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from portal.accounts.rules import Standing
 from portal.clauses.rules import Delta, Part, Relation
-from portal.core.errors import Invalid, Refused
+from portal.core.errors import Conflict, Invalid, PortalError, Refused
+from portal.licensing.rules import CeremonyState, VersionState
 from portal.signing import rules
 from portal.signing.rules import Context, Signer
 
@@ -89,3 +91,42 @@ def test_the_sentence_that_binds_names_person_text_and_digest() -> None:
     sentence = rules.binding(title="License", number="1.0", language="fr", text_sha256="ab" * 32, name="Ann")
     for part in ("I, Ann,", "License, version 1.0", "French", "ab" * 32):
         assert part in sentence
+
+
+CEREMONY = rules.CeremonyFact(
+    nonce="n", state=CeremonyState.OPEN, expires_at=NOW + timedelta(hours=1), shown_digest="d",
+    restrictions=("a", "b"), version_state=VersionState.IN_FORCE, is_newest=True,
+)  # fmt: skip
+SITTING = rules.Sitting("n", "d", frozenset({"a", "b"}), consent_electronic=True, typed_name="Ann")
+
+
+def test_a_sitting_in_which_all_is_there_may_be_signed() -> None:
+    rules.check_signable(CEREMONY, SITTING, NOW)
+    rules.check_signable(replace(CEREMONY, version_state=VersionState.SCHEDULED), SITTING, NOW)
+
+
+@pytest.mark.parametrize(
+    ("ceremony", "sitting", "code"),
+    [
+        ({"state": CeremonyState.SIGNED}, {}, "ceremony_used"),
+        ({}, {"nonce": "m"}, "ceremony_used"),
+        ({"expires_at": NOW}, {}, "ceremony_expired"),
+        ({"is_newest": False}, {}, "version_not_signable"),
+        ({"version_state": VersionState.DRAFT}, {}, "version_not_signable"),
+        ({"version_state": VersionState.APPROVED}, {}, "version_not_signable"),
+        ({"version_state": VersionState.RETIRED}, {}, "version_not_signable"),
+        ({"state": CeremonyState.DECLINED}, {}, "ceremony_used"),
+        ({}, {"shown_digest": "e"}, "text_changed"),
+        ({}, {"acknowledged": frozenset({"a"})}, "restriction_unticked"),
+        ({}, {"acknowledged": frozenset({"a", "c"})}, "restriction_unticked"),
+        ({}, {"consent_electronic": False}, "consent_missing"),
+        ({}, {"typed_name": "  "}, "name_missing"),
+        ({}, {"typed_name": "\u200b…"}, "name_missing"),
+        ({}, {"typed_name": "x" * 201}, "name_long"),
+    ],
+)
+def test_each_thing_that_is_missing_is_refused(ceremony: dict[str, Any], sitting: dict[str, Any], code: str) -> None:
+    with pytest.raises(PortalError) as caught:
+        rules.check_signable(replace(CEREMONY, **ceremony), replace(SITTING, **sitting), NOW)
+    assert caught.value.code == code
+    assert isinstance(caught.value, Invalid if caught.value.field else Conflict)

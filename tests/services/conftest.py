@@ -6,8 +6,10 @@ import pytest
 from sqlalchemy.orm import Session
 
 from portal.accounts.models import User
-from portal.core.actor import SYSTEM
+from portal.accounts.rules import Role
+from portal.core.actor import SYSTEM, Actor
 from portal.identity import service
+from tests import conduct, licensed
 from tests.services.entrance import PASSWORD, Spy
 
 
@@ -26,3 +28,12 @@ def ann(session: Session, hasher: Spy, now: datetime) -> User:
     )  # fmt: skip
     hasher.seen()
     return user
+
+
+@pytest.fixture
+def editors(session: Session, now: datetime) -> dict[str, Actor]:
+    """Three editors, of whom ed writes; the license is published in 1.0.0 and 1.1.0."""
+    licensed.publish(session, now)
+    role = Role.LICENSE_EDITOR
+    people = {name: conduct.person(session, name, now, role, domain="staff.example") for name in ("ed", "flo", "gus")}
+    return {name: conduct.acting(user, role) for name, user in people.items()}

@@ -142,8 +142,7 @@ def test_a_new_version_makes_a_signature_due_and_then_lapsed(
 ) -> None:
     user = make.person()
     make.sign(user, "1.0.0")
-    versions(session, make)["2.0.0"].required_by = now + timedelta(days=20)
-    session.flush()
+    conduct.redate(session, versions(session, make)["2.0.0"], now + timedelta(days=20))
     actor = conduct.acting(user)
     unaware = ask(session, actor, "lab/gated", Action.INFER, now + timedelta(days=100))
     assert unaware.allowed

@@ -1,5 +1,6 @@
 """Rows that are never changed: held by the database itself and, with a clearer word, by the ORM."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,11 @@ from tests.factories import Make
 load_tables()
 TABLES = sorted(APPEND_ONLY)
 ONCE = [(t, name) for t in TABLES for name in sorted(APPEND_ONLY[t])]
+ALONE = [(t, name) for t, name in ONCE if t != "proposal"]  # its two columns are written together
+# What a made-up row has to hold so that the other checks of its table pass.
+SHAPES: dict[str, dict[str, Any]] = {
+    "annulment": {"proposal_id": None}, "receipt": {"timestamped_at": None}, "resolution": {"votes_against": 0},
+}  # fmt: skip
 CLASSES: dict[str, Any] = {mapper.local_table.name: mapper.class_ for mapper in Base.registry.mappers}  # type: ignore[attr-defined]
 
 
@@ -37,7 +43,7 @@ def value(column: sa.Column[Any], now: datetime, shift: int = 0) -> Any:
 def fill(session: Session, name: str, now: datetime) -> Any:
     """Put a row into a table whatever its foreign keys say, and return the condition that finds it."""
     table = Base.metadata.tables[name]
-    row = {c.name: value(c, now) for c in table.columns if c.name not in APPEND_ONLY[name]}
+    row = {c.name: value(c, now) for c in table.columns if c.name not in APPEND_ONLY[name]} | SHAPES.get(name, {})
     if session.get_bind().dialect.name == "sqlite":
         session.execute(sa.text("PRAGMA defer_foreign_keys=ON"))
         session.execute(sa.insert(table).values(row))
@@ -49,7 +55,7 @@ def fill(session: Session, name: str, now: datetime) -> Any:
 
 
 def refused(session: Session, statement: Any) -> None:
-    with pytest.raises(IntegrityError, match="append-only"), session.begin_nested():
+    with pytest.raises(IntegrityError, match=r"append-only|frozen"), session.begin_nested():
         session.execute(statement)
 
 
@@ -71,7 +77,7 @@ def test_sql_changes_no_fixed_column(session: Session, now: datetime, name: str)
     for column in table.columns:
         if column.name not in APPEND_ONLY[name]:
             refused(session, sa.update(table).where(this).values({column.name: value(column, now, shift=101)}))
-            if column.nullable:
+            if column.nullable and column.name not in SHAPES.get(name, {}):
                 refused(session, sa.update(table).where(this).values({column.name: None}))
 
 
@@ -87,37 +93,58 @@ def delivery(session: Session, make: Make) -> Delivery:
     return deliveries.record_started(session, record=record)
 
 
-def test_only_deliveries_are_finished_later() -> None:
-    assert ONCE == [("delivery", "bytes_sent"), ("delivery", "complete"), ("delivery", "finished_at")]
+def test_only_these_are_finished_later() -> None:
+    assert ONCE == [
+        ("delivery", "bytes_sent"), ("delivery", "complete"), ("delivery", "finished_at"), ("leaf", "index"),
+        ("proposal", "confirmed_at"), ("proposal", "confirmed_by"),
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "key"), ONCE)
+@pytest.fixture
+def begun(session: Session, now: datetime, delivery: Delivery) -> Callable[[str], Any]:
+    """Gives a row of a table that is finished later."""
+    return lambda name: delivery if name == "delivery" else loaded(session, name, now)
+
+
+@pytest.mark.parametrize(("name", "key"), ALONE)
 def test_a_column_that_is_written_once_is_written_once(
-    session: Session, now: datetime, delivery: Delivery, name: str, key: str
+    session: Session, now: datetime, begun: Callable[[str], Any], name: str, key: str
 ) -> None:
     table = Base.metadata.tables[name]
-    this, column = table.c.id == delivery.id, table.columns[key]
+    this, column = table.c.id == begun(name).id, table.columns[key]
     for _ in range(2):
         session.execute(sa.update(table).where(this).values({key: value(column, now)}))
     refused(session, sa.update(table).where(this).values({key: value(column, now, shift=101)}))
     refused(session, sa.update(table).where(this).values({key: None}))
 
 
-@pytest.mark.parametrize(("name", "key"), ONCE)
+@pytest.mark.parametrize(("name", "key"), ALONE)
 def test_the_orm_lets_a_column_be_written_once(
-    session: Session, now: datetime, delivery: Delivery, name: str, key: str
+    session: Session, now: datetime, begun: Callable[[str], Any], name: str, key: str
 ) -> None:
-    column = Base.metadata.tables[name].columns[key]
-    setattr(delivery, key, value(column, now))
+    column, row = Base.metadata.tables[name].columns[key], begun(name)
+    setattr(row, key, value(column, now))
     session.flush()
-    setattr(delivery, key, value(column, now, shift=101))
+    setattr(row, key, value(column, now, shift=101))
     with pytest.raises(Conflict, match="never changed"):
         session.flush()
-    session.expire(delivery)
+    session.expire(row)
     # Not loaded, so only the database knows what was there.
-    setattr(delivery, key, value(column, now, shift=101))
+    setattr(row, key, value(column, now, shift=101))
     with pytest.raises(IntegrityError, match="append-only"), session.begin_nested():
         session.flush()
+
+
+def test_a_proposal_is_confirmed_once_by_somebody_else(session: Session, now: datetime) -> None:
+    row = loaded(session, "proposal", now)
+    table = Base.metadata.tables["proposal"]
+    this, at = table.c.id == row.id, row.expires_at - timedelta(hours=1)
+    for by, when, why in ((row.proposed_by, at, "two_people"), ("usr_x", row.expires_at, "in_time")):
+        with pytest.raises(IntegrityError, match=why), session.begin_nested():
+            session.execute(sa.update(table).where(this).values(confirmed_by=by, confirmed_at=when))
+    session.execute(sa.update(table).where(this).values(confirmed_by="usr_x", confirmed_at=at))
+    refused(session, sa.update(table).where(this).values(confirmed_by="usr_y"))
+    refused(session, sa.update(table).where(this).values(confirmed_by=None, confirmed_at=None))
 
 
 def loaded(session: Session, name: str, now: datetime) -> Any:

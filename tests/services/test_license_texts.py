@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from portal.adapters.texts import LicenseDocument, read_license, read_licenses
-from portal.clauses.rules import ClauseKind, Element, Relation, check_change, compare, keyed
+from portal.clauses.rules import ClauseKind, Element, Relation, Sign, check_change, compare, keyed, suggest
 from portal.core.errors import Invalid
 from portal.licensing.rules import WEIGHT, Materiality, materiality_floor
 from tests.licensed import FOLDER
@@ -84,6 +84,16 @@ def test_each_change_is_described_as_the_words_bear_it_out(document: LicenseDocu
     assert new.changes["restriction.false_information_to_harm"][0] == "widened"
 
 
+def test_what_the_words_suggest_is_the_same_in_each_language(document: LicenseDocument) -> None:
+    old, new = document.versions
+    for language in LANGUAGES:
+        found = suggest(keyed(old.texts[language].decode()), keyed(new.texts[language].decode()))
+        assert [(s.sign, s.relation, s.new[0].key) for s in found] == [
+            (Sign.REACH, Relation.WIDENED, "duty.mark_changes"),
+            (Sign.REACH, Relation.WIDENED, "restriction.false_information_to_harm"),
+        ], language
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     folder = tmp_path / "bloom-rail"
@@ -107,7 +117,7 @@ DIGEST = "95486a69add43dd0b78eb23896147031babdea1f4d6da7845753893a2860255a"
         ('slug = "bloom-rail"', 'slug = "other"', "slug"),
         ('title = "BLOOM', 'titel = "BLOOM', "title: is missing"),
         ('spdx = "LicenseRef-bloom-rail"', 'spdx = ""', "spdx: must not be empty"),
-        ('kind = "license"', "kind = 1", "kind: must be a str"),
+        ('kind = "license"', "kind = 1", "kind: must be words in quotes"),
         ('kind = "license"\n', 'kind = "license"\nextra = 1\n', "extra: is not a field"),
         ('number = "1.0.0"', 'number = "one"', "versions[0].number"),
         ('number = "1.1.0"', 'number = "1.0.0"', "versions[1.0.0].digests"),

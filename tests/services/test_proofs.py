@@ -20,11 +20,11 @@ def test_a_receipt_is_kept_once(session: Session, now: datetime) -> None:
     assert service.receipt_of(session, subject_ref="sig_c") is None
 
 
-def test_a_further_file_is_a_numbered_copy(session: Session, now: datetime) -> None:
-    first = service.store_receipt(session, subject_ref="sig_a", now=now, **FILE)
+def test_a_further_file_is_numbered_and_supersedes_the_one_before(session: Session, now: datetime) -> None:
+    service.store_receipt(session, subject_ref="sig_a", now=now, pending=True, **FILE)
     copy = service.store_receipt(session, subject_ref="sig_a", now=now, **{**FILE, "pdf_sha256": "q" * 64})
     assert copy.number == 2
-    assert service.receipt_of(session, subject_ref="sig_a") is first
+    assert service.receipt_of(session, subject_ref="sig_a") is copy
 
 
 def test_receipts_never_change(session: Session, now: datetime) -> None:

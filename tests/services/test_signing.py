@@ -1,4 +1,4 @@
-"""The sitting, the signature and its receipt, on both databases."""
+"""The sitting and the signature, on both databases."""
 
 import json
 from dataclasses import dataclass, replace
@@ -12,11 +12,9 @@ from sqlalchemy.orm import Session
 
 from portal.accounts.models import User
 from portal.accounts.rules import Standing
-from portal.adapters import pdf
 from portal.audit.models import AuditEvent
-from portal.clauses.models import Text
 from portal.core.actor import Actor
-from portal.core.errors import Conflict, Invalid, NotFound, PortalError, Refused
+from portal.core.errors import Conflict, NotFound, PortalError, Refused
 from portal.licensing.models import (
     Attestation,
     Ceremony,
@@ -27,11 +25,11 @@ from portal.licensing.models import (
     Signature,
     SignatureAnnex,
 )  # fmt: skip
-from portal.licensing.rules import LicenseKind, Sitting
+from portal.licensing.rules import LicenseKind
 from portal.notices import service as notices
-from portal.proofs.models import Receipt
-from portal.proofs.rules import canonical, commitment
+from portal.proofs.rules import canonical, commitment, digest
 from portal.signing import service
+from portal.signing.rules import Sitting
 from tests import conduct, licensed
 
 
@@ -103,7 +101,10 @@ def test_a_signature_holds_exactly_what_was_shown_and_said(world: World) -> None
     assert sorted(r.kind.value for r in rows) == ["electronic_form"] + ["restriction"] * 13
     assert {r.wording_sha256 for r in rows} >= {a["wording_sha256"] for a in stated["ceremony"]["acknowledgments"]}
     event = world.session.scalars(sa.select(AuditEvent).where(AuditEvent.subject == signature.public_id)).one()
-    assert event.data == {"version": "bloom-rail/1.0.0", "text_sha256": signature.rendition_sha256}
+    assert event.data == {
+        "version": "bloom-rail/1.0.0", "text_sha256": signature.rendition_sha256,
+        "annex_commitment": signature.annex_commitment,
+    }  # fmt: skip
     assert event.actor == world.user.public_id
 
 
@@ -134,7 +135,7 @@ def test_signing_again_shows_the_own_difference_as_an_exhibit(world: World) -> N
     assert sum(d.relation.value != "same" for d in change.deltas) == 2
     again = world.sign(world.sitting("fr"))
     query = sa.select(Exhibit).where(Exhibit.ceremony_id == again.ceremony_id, Exhibit.kind == "difference")
-    assert world.session.scalars(query).one().sha256 == change.sha256
+    assert world.session.scalars(query).one().sha256 == digest(change.body)
     body = service.evidence_of(world.session, signature=again)
     assert json.loads(body or b"")["previous_signature"] == first.public_id
     reached = notices.reached_at(
@@ -269,68 +270,3 @@ def test_a_signature_is_there_for_its_signer_alone(world: World) -> None:
     signature.signed_at = world.now - timedelta(days=1)
     with pytest.raises(Conflict):
         world.session.flush()
-
-
-def receipt(world: World, signature: Signature) -> bytes:
-    """Do what the background work does, and return the file."""
-    order = service.receipt_order(world.session, signature_id=signature.id)
-    body = pdf.receipt(order.evidence, base_url="https://portal.example", **order.values)
-    name = sha256(body).hexdigest()
-    service.store_receipt(world.session, signature_id=signature.id, pdf_sha256=name, now=world.now)
-    return body
-
-
-def test_a_receipt_is_made_once_and_holds(world: World) -> None:
-    signature = world.sign(world.sitting("fr"))
-    assert [o.signature_id for o in service.pending_receipts(world.session)] == [signature.id]
-    body = receipt(world, signature)
-    assert service.pending_receipts(world.session) == []
-    known = service.store_receipt(world.session, signature_id=signature.id, pdf_sha256="0" * 64, now=world.now)
-    assert known.pdf_sha256 == sha256(body).hexdigest()
-    assert world.count(Receipt) == 1
-    line = service.verify_receipt(world.session, pdf_bytes=body, read_attachment=pdf.attachment)
-    assert line.startswith(f"{signature.public_id}: holds. bloom-rail/1.0.0 in 'fr'")
-    query = sa.select(sa.func.count()).where(AuditEvent.name == "license:receipt:created")
-    assert world.session.scalar(query) == 1
-
-
-def test_what_does_not_hold_is_named(world: World) -> None:
-    signature = world.sign(world.sitting())
-    evidence = service.evidence_of(world.session, signature=signature) or b""
-    stated = json.loads(evidence)
-
-    def verify(body: bytes | None, file: bytes = b"x") -> str:
-        with pytest.raises(Invalid) as caught:
-            service.verify_receipt(world.session, pdf_bytes=file, read_attachment=lambda _pdf, _name: body)
-        assert caught.value.field == "file"
-        return caught.value.code
-
-    assert verify(None) == "no_evidence"
-    assert verify(b"{}") == "evidence_unreadable"
-    assert verify(canonical({**stated, "receipt_id": "sig_none"})) == "signature_unknown"
-    renamed = {**stated, "signer": {**stated["signer"], "typed_name": "Eve"}}
-    assert verify(canonical(renamed)) == "evidence_differs"
-    assert verify(evidence) == "file_differs"
-    annex = world.session.get_one(SignatureAnnex, signature.id)
-    world.session.delete(annex)
-    world.session.flush()
-    assert verify(evidence) == "evidence_erased"
-    with pytest.raises(NotFound):
-        service.receipt_order(world.session, signature_id=signature.id)
-    assert service.pending_receipts(world.session) == []
-
-
-def test_records_that_were_tampered_with_do_not_hold(world: World) -> None:
-    signature = world.sign(world.sitting())
-    body = receipt(world, signature)
-
-    def verify() -> str:
-        with pytest.raises(Invalid) as caught:
-            service.verify_receipt(world.session, pdf_bytes=body, read_attachment=pdf.attachment)
-        return caught.value.code
-
-    text = world.session.get_one(Text, signature.rendition_sha256)
-    sa.orm.attributes.set_committed_value(text, "body", b"Something else.")
-    assert verify() == "text_changed"
-    sa.orm.attributes.set_committed_value(signature, "rendition_sha256", "1" * 64)
-    assert verify() == "text_differs"

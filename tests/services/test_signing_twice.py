@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from portal.core.db import make_engine, transaction
 from portal.core.errors import PortalError
 from portal.licensing.models import Ceremony, Signature
-from portal.licensing.rules import CeremonyState, Sitting
+from portal.licensing.rules import CeremonyState
 from portal.migrations import upgrade
 from portal.signing import service
+from portal.signing.rules import Sitting
 from tests import conduct, licensed
 
 
