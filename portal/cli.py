@@ -1,5 +1,6 @@
 """The command line: starting things, and the commands of `portal.commands`."""
 
+import os
 import sys
 from typing import Any
 
@@ -30,6 +31,7 @@ class Portal(click.Group):
 @click.group(cls=Portal, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """A portal for language models under a responsible license."""
+    os.umask(0o077)  # databases, receipts and mail are for the portal's own user alone
 
 
 @main.command("settings")
@@ -71,11 +73,12 @@ def work_() -> None:
 
 @main.command()
 @click.option("--model", default="", help="NS/NAME; default: the first model that was published.")
-def engine(model: str) -> None:
+@click.option("--ranks", default="1", help="Processes that share the model: a number, or auto for one on each GPU.")
+def engine(model: str, ranks: str) -> None:
     """Run the embedded engine on a published model."""
     from portal import processes
 
-    processes.become_engine(Settings.from_env(), model)
+    processes.become_engine(Settings.from_env(), model, ranks)
 
 
 @main.command()
@@ -107,6 +110,7 @@ for command in (
     commands.tokens,
     commands.explain,
     commands.receipts,
+    commands.audit,
     commands.usage,
 ):
     main.add_command(command)

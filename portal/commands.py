@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.core.actor import SYSTEM, Actor
@@ -40,9 +41,14 @@ def work(*, write: bool = True) -> Iterator[tuple[Session, Settings]]:
 
 
 def show(data: Any, as_json: bool) -> None:
-    """Print data as JSON or as aligned lines."""
+    """Print data as JSON, or for people: a list as a line per row, one thing as a line per value."""
     if as_json:
         click.echo(json.dumps(data, default=str, indent=2, ensure_ascii=False))
+        return
+    if isinstance(data, dict):
+        for name, value in data.items():
+            for line in (value if isinstance(value, list) else [value]) or ["-"]:
+                click.echo(f"{name:<{max(map(len, data))}}  {'-' if line is None else line}")
         return
     for row in data if isinstance(data, list) else [data]:
         click.echo("  ".join(f"{k}: {v}" for k, v in row.items()) if isinstance(row, dict) else str(row))
@@ -298,12 +304,55 @@ def receipts() -> None:
 @receipts.command("verify")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def receipts_verify(file: Path) -> None:
-    """Recompute a receipt against the records; names the first thing that does not hold."""
-    from portal.adapters import pdf
-    from portal.signing import service
+    """Recompute a receipt: seal, evidence, text and file; names the first thing that does not hold."""
+    from portal.adapters import pades, pdf, seal_key
+    from portal.receipts import service
 
-    with work(write=False) as (session, _settings):
-        click.echo(service.verify_receipt(session, pdf_bytes=file.read_bytes(), read_attachment=pdf.attachment))
+    with work(write=False) as (session, settings):
+        trusted = seal_key.open_seal(settings, now=utcnow()).trusted
+        found = service.verify(
+            session, pdf=file.read_bytes(), check_seal=lambda body: pades.verify(body, trusted),
+            read_attachment=pdf.attachment,
+        )  # fmt: skip
+    click.echo(service.line(found))
+
+
+@click.group()
+def audit() -> None:
+    """What happened, and the log that commits to it."""
+
+
+@audit.command("verify")
+@json_option
+def audit_verify(as_json: bool) -> None:
+    """Recompute every event, the tree and every checkpoint; names the first thing that does not hold."""
+    from portal.adapters.signing_key import open_key
+    from portal.audit import service
+    from portal.core.errors import Conflict
+
+    with work(write=False) as (session, settings):
+        key = open_key(settings.home)
+        kept = key.kept()
+        if session.get_bind().dialect.name == "postgresql":
+            session.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        try:
+            found = service.verify(session, key=key, kept=kept)
+        except Conflict as error:
+            if as_json:
+                show({"holds": False, "code": error.code, "problem": error.message}, as_json=True)
+            fail(error.message)
+    if as_json:
+        show({"holds": True, **vars(found)}, as_json=True)
+    else:
+        click.echo(
+            f"The log holds: {found.events} events, {found.entries} entries ({found.pending} pending), "
+            f"{found.checkpoints} checkpoints, root {found.root}"
+        )
+
+
+def _cell(value: Any) -> Any:
+    """Return a value that a spreadsheet shows and never computes: callers choose the names of models they ask for."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 @click.group()
@@ -331,4 +380,4 @@ def usage_export(start: datetime, end: datetime, as_json: bool) -> None:
             if writer is None:
                 writer = csv.DictWriter(sys.stdout, list(row))
                 writer.writeheader()
-            writer.writerow(row)
+            writer.writerow({name: _cell(value) for name, value in row.items()})

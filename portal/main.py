@@ -3,6 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask, Request
 from sqlalchemy.orm import Session
@@ -10,8 +11,10 @@ from sqlalchemy.orm import Session
 from gated_inference.edge import Inference
 from gated_inference.pool import make_pool
 from portal.access.edge import Door
-from portal.adapters import hub, markup, pdf
+from portal.adapters import hub, markup, pades, pdf, seal_key
 from portal.adapters.hashing import Hasher
+from portal.adapters.signing_key import open_key
+from portal.catalog import service as catalog
 from portal.core.actor import ANONYMOUS, Actor
 from portal.core.clock import utcnow
 from portal.core.config import Settings
@@ -24,6 +27,8 @@ from portal.edge.routes import Request as EdgeRequest
 from portal.files.service import Store
 from portal.identity.views import cookie_actor
 from portal.migrations import is_current
+from portal.proofs import service as proofs
+from portal.proofs.rules import origin_of, vkey
 from portal.tokens import service as tokens
 from portal.usage import service as usage
 from portal.usage.rules import Counters
@@ -35,8 +40,10 @@ from portal.web.mount import mount
 PAGES = (
     "access.views", "access.api", "accounts.views", "accounts.staff", "audit.staff", "catalog.views", "catalog.staff",
     "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "identity.views", "licensing.views",
-    "drafting.staff", "signing.views", "moderation.views", "moderation.staff", "oauth.views", "people.staff",
-    "tokens.api", "transparency.views", "usage.views", "usage.staff", "usage.api",
+    "drafting.staff", "publishing.staff", "annulments.views", "annulments.staff", "signing.views", "moderation.views",
+    "moderation.staff", "oauth.views", "oauth.api",
+    "people.staff", "proofs.api", "receipts.views", "tokens.api", "transparency.views", "usage.views", "usage.staff",
+    "usage.api",
 )  # fmt: skip
 FORM_LIMIT = 2 << 20
 
@@ -53,6 +60,8 @@ def create_app(settings: Settings) -> PortalApp:
         WTF_CSRF_TIME_LIMIT=12 * 3600, SESSION_COOKIE_NAME="portal_form", SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SECURE=settings.is_secure, SESSION_COOKIE_SAMESITE="Lax",
     )  # fmt: skip
+    if settings.is_production:
+        app.config["TRUSTED_HOSTS"] = [urlsplit(settings.base_url).netloc]
     app.url_map.strict_slashes = False
     errors.install(app)
     hub_api.install(app)
@@ -63,8 +72,13 @@ def create_app(settings: Settings) -> PortalApp:
         app.register_blueprint(import_module(f"portal.{name}").bp)
     app.extensions.update(
         hasher=Hasher(), pdf=pdf.render, read_attachment=pdf.attachment, read_card=hub.read_card,
-        check_card=hub.check_card, store=Store(settings.folder("blobs")), receipts=settings.folder("receipts"),
+        check_card=hub.check_card, store=Store(settings.folder("blobs")),
+        license_asked_for=catalog.asking_for, receipts=settings.folder("receipts"),
     )  # fmt: skip
+    seal = app.extensions["seal"] = seal_key.open_seal(settings, now=utcnow())
+    app.extensions["check_seal"] = lambda body: pades.verify(body, seal.trusted)
+    log_key = app.extensions["log_key"] = open_key(settings.home)
+    app.extensions["vkey"] = f"{vkey(origin_of(settings.base_url), log_key.public)}\n".encode()
     _mount_edges(app, settings)
     return app
 
@@ -117,7 +131,13 @@ def _parts(app: PortalApp, settings: Settings, pool: Any) -> dict[str, Any]:
         fresh = alive.exists() and utcnow().timestamp() - alive.stat().st_mtime < 15  # noqa: PLR2004
         return "" if fresh else "the background process gives no sign of life"
 
-    return {"database": database, "engine": pool.trouble, "work": work}
+    def log() -> str:
+        key = app.extensions["log_key"]
+        kept = key.kept()
+        with transaction(app.engine, write=False) as session:
+            return proofs.trouble(session, key=key, kept=kept)
+
+    return {"database": database, "engine": pool.trouble, "work": work, "log": log}
 
 
 def close(app: Flask) -> None:

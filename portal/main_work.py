@@ -12,8 +12,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from portal.adapters import pdf
+from portal.adapters import pades, pdf
 from portal.adapters.mail import MailFailed, make_mailer
+from portal.adapters.signing_key import open_key
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
@@ -23,8 +24,9 @@ from portal.edge.journal import Batch, JournalReader, Record, Run
 from portal.licensing import service as licensing
 from portal.moderation import service as moderation
 from portal.notices import service as notices
-from portal.proofs.rules import digest
-from portal.signing import service as signing
+from portal.proofs import service as proofs
+from portal.proofs.rules import digest, origin_of
+from portal.receipts import service as receipts
 from portal.tokens import service as tokens
 from portal.usage import service as usage
 
@@ -65,6 +67,8 @@ class Work:
         self.reader = JournalReader(settings.folder("journal"))
         self.mailer = make_mailer(settings)
         self.receipts = settings.folder("receipts")
+        self.sealer = pades.open_sealer(settings, now=utcnow())
+        self.log_key = open_key(settings.home)
         self.alive: Path = settings.folder("run") / "work.alive"
         self.jobs = [
             Job("sign of life", self.touch, 2),
@@ -72,6 +76,7 @@ class Work:
             Job("mail", self.mail, 0.5),
             Job("receipts", self.receipt, 0.5),
             Job("clock", self.clock, 5),
+            Job("log", self.log, 1),
         ]
 
     def touch(self) -> bool:
@@ -135,17 +140,24 @@ class Work:
         return bool(claimed)
 
     def receipt(self) -> bool:
-        """Make receipts of signatures that have none yet; they are drawn outside the transactions, and only once."""
+        """Make receipts of signatures; they are drawn and sealed outside the transactions, and each only once."""
         with transaction(self.engine, write=False) as session:
-            orders = signing.pending_receipts(session, limit=5)
+            orders = receipts.pending(session, limit=5, timestamps=self.sealer.asks)
         for order in orders:
-            body = pdf.receipt(order.evidence, base_url=self.settings.base_url, **order.values)
-            name = digest(body)
+            drawn = pdf.receipt(order.evidence, seal=self.sealer.seal, base_url=self.settings.base_url, **order.values)
+            make = self.sealer.make if order.number == 1 else self.sealer.with_timestamp
+            sealed = make(drawn, now=utcnow())
+            if sealed is None:
+                continue  # the timestamp authority is still away, and the receipt without its word is there already
+            name = digest(sealed.body)
             draft = self.receipts / f".{name}"
-            draft.write_bytes(body)
+            draft.write_bytes(sealed.body)
             draft.replace(self.receipts / f"{name}.pdf")
+            waits = sealed.timestamp is None and self.sealer.authority is not None
             with transaction(self.engine) as session:
-                signing.store_receipt(session, signature_id=order.signature_id, pdf_sha256=name, now=utcnow())
+                receipts.store(
+                    session, order=order, pdf_sha256=name, timestamped_at=sealed.timestamp, pending=waits, now=utcnow()
+                )
         return bool(orders)
 
     def clock(self) -> bool:
@@ -154,6 +166,19 @@ class Work:
             licensing.arrive(session, now=utcnow())
             moderation.lapse(session, now=utcnow())
         return False
+
+    def log(self) -> bool:
+        """Give new events their places in the public log, sign what it has become, and keep that outside as well."""
+        kept, now = self.log_key.kept(), utcnow()
+        with transaction(self.engine, write=False) as session:
+            if not proofs.is_due(session, kept=kept, now=now):
+                return False
+        with transaction(self.engine) as session:
+            origin = origin_of(self.settings.base_url)
+            step = proofs.advance(session, key=self.log_key, origin=origin, kept=kept, now=now)
+        if step.note is not None and step.note != kept:
+            self.log_key.keep(step.note)
+        return step.more
 
     def turn(self, now: float) -> bool:
         """Run every job that is due and say whether any has more to do."""

@@ -14,9 +14,9 @@ from portal.core.actor import SYSTEM, Actor
 from portal.drafting import service as drafting
 from portal.licensing import service as licensing
 from portal.licensing.models import LicenseVersion, Signature
-from portal.licensing.rules import Sitting
+from portal.publishing import service as publishing
 from portal.signing import service as signing
-from portal.signing.rules import Context
+from portal.signing.rules import Context, Sitting
 from tests import conduct
 
 SLUG = "bloom-rail"
@@ -44,7 +44,7 @@ def publish(session: Session, now: datetime, *numbers: str, **changed: Any) -> L
     for number in numbers or ("1.0.0", "1.1.0"):
         version = dated(number, now, **changed)
         drafting.sync_version(session, document=shipped(), version=version, by=SYSTEM, now=now)
-        row = drafting.publish(
+        row = publishing.publish(
             session, slug=SLUG, number=number, materiality=version.materiality, effective_at=version.effective_at,
             required_by=version.required_by, by=SYSTEM, now=now,
         )  # fmt: skip

@@ -134,11 +134,12 @@ class Door:
         terms: dict[str, Any] = {}
         if user_id is not None:
             terms["limits"] = usage.limits_for(session, user_id=user_id)
-        decision = service.check(
-            session, actor=actor, model=model, action=action, now=now, base_url=self.settings.base_url,
-            revision=revision, used=self.counters.used(user_id, now) if user_id is not None else None,
+        subject = service.find_subject(session, full_name=model, revision=revision)
+        decision = service.check_subject(
+            session, actor=actor, subject=subject, action=action, now=now, base_url=self.settings.base_url,
+            used=self.counters.used(user_id, now) if user_id is not None else None, limits=terms.get("limits"),
         )  # fmt: skip
-        release = service.find_subject(session, full_name=model, revision=revision).release
+        release = subject.release
         if release is not None:
             terms |= {
                 "release_id": release.id, "revision": release.revision, "card_revision_id": release.card_revision_id,

@@ -62,10 +62,8 @@ GRACE: Mapping[tuple[Sufficiency, Grace], Mapping[Action, Pass]] = {
         for grace in Grace
     },
     **{
-        (Sufficiency.MISSING, grace): {
-            Action.READ: A, Action.ASK: R, Action.DOWNLOAD: R, Action.INFER: R, Action.RENEW: R,
-        }
-        for grace in Grace
+        (absent, grace): {**dict.fromkeys(Action, R), Action.READ: A}
+        for grace in Grace for absent in (Sufficiency.MISSING, Sufficiency.DECLINED)
     },
 }  # fmt: skip
 SCOPES = {Action.DOWNLOAD: Scope.WEIGHTS_READ, Action.INFER: Scope.INFERENCE}
@@ -171,6 +169,7 @@ class RequirementFact:
         versions: published versions of the license.
         signatures: the person's signatures of the license.
         reached: license number → when the person was reached by its notice.
+        declined: ids of the versions that the person said they do not sign.
     """
 
     slug: str
@@ -181,6 +180,7 @@ class RequirementFact:
     versions: tuple[VersionFact, ...]
     signatures: tuple[SignatureFact, ...] = ()
     reached: Mapping[str, datetime] | None = None
+    declined: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ def _signatures(facts: Facts, action: Action, now: datetime, out: _Findings) -> 
             continue
         out.instants += [v.effective_at for v in requirement.versions]
         reached = (requirement.reached or {}).get(version.number)
-        result = satisfies(requirement.signatures, requirement.versions, version, reached, now)
+        result = satisfies(requirement.signatures, requirement.versions, version, reached, now, requirement.declined)
         if result.binds_at is not None:
             out.instants.append(result.binds_at)
         _signature(facts, requirement, result, action, out)
@@ -352,6 +352,8 @@ def _signature(
     name = f"{requirement.title} {number}"
     if result.sufficiency is Sufficiency.MISSING:
         message, remedy = f"You have not signed {name}.", "Read and sign the license."
+    elif result.sufficiency is Sufficiency.DECLINED:
+        message, remedy = f"You declined to sign {name}.", "Read it again, and sign after all."
     elif result.sufficiency is Sufficiency.DUE:
         by = f" by {result.binds_at:%Y-%m-%d}" if result.binds_at else ""
         message, remedy = f"Sign {name}{by}: the license changed since you signed.", "See what changed, and sign."
@@ -362,7 +364,7 @@ def _signature(
 
 
 def _number(requirement: RequirementFact, signature: SignatureFact) -> str:
-    return next((v.number for v in requirement.versions if v.id == signature.version_id), "")
+    return signature.number or next((v.number for v in requirement.versions if v.id == signature.version_id), "")
 
 
 def _quota(facts: Facts, action: Action, now: datetime, out: _Findings) -> None:

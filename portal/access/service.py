@@ -21,7 +21,7 @@ from portal.licensing.rules import VersionFact
 from portal.notices import service as notices
 from portal.tokens.models import AccessTokenModel
 from portal.usage import service as usage
-from portal.usage.rules import Used
+from portal.usage.rules import Limits, Used
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ def facts_for(
     signatures = (
         licensing.signatures_for(session, user_id=actor.user_id, license_ids=license_ids) if actor.user_id else {}
     )
+    declined = (
+        licensing.declined_by(session, user_id=actor.user_id, license_ids=license_ids) if actor.user_id else frozenset()
+    )
     reached = _reached(session, actor, [_ref(each, v) for _, each in requirements for v in versions.get(each.id, ())])
     bound = _bound_models(session, actor)
     facts = []
@@ -73,7 +76,7 @@ def facts_for(
                     RequirementFact(
                         slug=license_.slug, title=license_.title, follows=requirement.follows, grace=requirement.grace,
                         pinned=subject.release.license_number if subject.release else "", versions=known,
-                        signatures=tuple(signatures.get(license_.id, ())),
+                        signatures=tuple(signatures.get(license_.id, ())), declined=declined,
                         reached={v.number: reached[ref] for v in known if (ref := _ref(license_, v)) in reached},
                     )
                 )  # fmt: skip
@@ -108,10 +111,29 @@ def check(
         already_running: the question is about work that was admitted before.
     """
     subject = find_subject(session, full_name=model, revision=revision)
+    return check_subject(
+        session, actor=actor, subject=subject, action=action, now=now, base_url=base_url, used=used,
+        already_running=already_running,
+    )  # fmt: skip
+
+
+def check_subject(
+    session: Session,
+    *,
+    actor: Actor,
+    subject: Subject,
+    action: Action,
+    now: datetime,
+    base_url: str,
+    used: Used | None = None,
+    limits: Limits | None = None,
+    already_running: bool = False,
+) -> Decision:
+    """Decide for one actor and a model that is found already; `limits` and `used` are read where they are not given."""
     facts = facts_for(session, actor=actor, subjects=[subject], action=action, base_url=base_url)[0]
     if action is Action.INFER and actor.user_id is not None:
         used = used or usage.used_today(session, user_id=actor.user_id, now=now)
-        limits = usage.limits_for(session, user_id=actor.user_id)
+        limits = limits or usage.limits_for(session, user_id=actor.user_id)
         facts = replace(facts, limits=limits, used=used)
     return decide(replace(facts, already_running=already_running), action, now)
 

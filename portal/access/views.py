@@ -15,6 +15,7 @@ from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
 from portal.core.clock import utcnow
 from portal.notices import service as notices
+from portal.usage import service as usage
 from portal.web.app import actor, afterwards, app_service, db, request_id, settings
 from portal.web.guard import member, public
 
@@ -130,4 +131,8 @@ def playground() -> ResponseReturnValue:
             temperature=form.temperature.data, request_id=request_id(),
         )  # fmt: skip
         status = result.status
-    return render_template("access/playground.html", form=form, result=result), 422 if form.errors else status
+    page = render_template(
+        "access/playground.html", form=form, result=result, limits=usage.limits_for(db(), user_id=actor().id),
+        used=usage.used_today(db(), user_id=actor().id, now=utcnow()),
+    )  # fmt: skip
+    return page, 422 if form.errors else status

@@ -9,7 +9,9 @@ from portal.web.forms import PortalForm
 class CardForm(PortalForm):
     """The words of a card revision, and why they change."""
 
-    text = TextAreaField("Card in Hub format", validators=[InputRequired("A card cannot be empty.")])
+    text = TextAreaField(
+        "Card in Hub format", validators=[InputRequired("A card cannot be empty.")], render_kw={"rows": 30}
+    )
     note = StringField("What changed, and why", validators=[DataRequired("Say why it changes."), Length(max=300)])
 
 

@@ -13,6 +13,7 @@ from portal.catalog.models import CardRevision, GatedModel, Release
 from portal.catalog.rules import CARD, MODEL, CardAction, CardState, ModelAction, ModelState, split_name
 from portal.clauses import service as clauses
 from portal.core.actor import Actor
+from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid, NotFound
 from portal.core.ids import public_id
 
@@ -141,6 +142,7 @@ def save_draft(
     text = text.replace("\r\n", "\n")
     if not text.strip() or len(text) > CARD_MAX:
         raise Invalid("card_length", f"A card has between 1 and {CARD_MAX:,} characters.", field="text")
+    hold(session, GatedModel.id, model.id)  # or somebody could be publishing what is written here
     sha256 = clauses.store_text(session, body=text.encode())
     draft = draft_of(session, model=model)
     if draft is None:
@@ -163,6 +165,7 @@ def publish_card(session: Session, *, model: GatedModel, shown_sha256: str, by: 
     Raises:
         Conflict: there is no draft, or it changed since it was previewed.
     """
+    hold(session, GatedModel.id, model.id)
     draft = draft_of(session, model=model)
     if draft is None:
         raise Conflict("draft_missing", "There is no draft to publish. Write one first.")
@@ -207,3 +210,15 @@ def all_models(session: Session) -> list[tuple[GatedModel, CardRevision | None, 
     published = {r.model_id: r for r in rows if r.state is CardState.PUBLISHED}
     drafts = {r.model_id: r for r in rows if r.state is CardState.DRAFT}
     return [(model, published.get(model.id), drafts.get(model.id)) for model in models]
+
+
+def asking_for(session: Session, *, slug: str, number: str) -> list[str]:
+    """Return the models of which a release pins a license version, so that its downloads still ask for it."""
+    query = (
+        sa.select(GatedModel.namespace, GatedModel.name)
+        .join(Release, Release.model_id == GatedModel.id)
+        .where(Release.license_slug == slug, Release.license_number == number, GatedModel.state != ModelState.WITHDRAWN)
+        .distinct()
+        .order_by(GatedModel.namespace, GatedModel.name)
+    )
+    return [f"{namespace}/{name}" for namespace, name in session.execute(query)]

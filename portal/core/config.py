@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 ENVIRONMENTS = ("development", "production")
 DURABILITIES = ("process", "power-loss")
-SECRET_NAMES = frozenset({"secret_keys", "database_url", "mail_url"})
+SECRET_NAMES = frozenset({"secret_keys", "database_url", "mail_url", "seal_passphrase", "timestamp_url"})
+HIDDEN = frozenset({"secret_keys", "seal_passphrase"})
 SOCKET_LIMIT = 100
 KEY_LENGTH = 32
 PORT_MAX = 65535
@@ -37,6 +38,9 @@ class Settings:
         engines: ``embedded``, or the path of a TOML file of OpenAI-compatible servers.
         durability: ``process`` or ``power-loss``.
         secret_keys: keys that sign cookies and forms; the first signs, all verify.
+        seal_pkcs12: PKCS#12 file with the key and certificate that seal receipts; empty for a key made at first start.
+        seal_passphrase: opens that file.
+        timestamp_url: timestamp authority (RFC 3161) that confirms the time of a seal; empty for none.
         pepper: key of the access-token digests.
         sources: setting → where its value came from.
     """
@@ -51,6 +55,9 @@ class Settings:
     engines: str = "embedded"
     durability: str = "process"
     secret_keys: tuple[str, ...] = ()
+    seal_pkcs12: str = ""
+    seal_passphrase: str = ""
+    timestamp_url: str = ""
     pepper: bytes = b""
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -106,8 +113,8 @@ NAMES = tuple(f.name for f in fields(Settings) if f.name not in {"pepper", "sour
 def _mask(name: str, text: str) -> str:
     if name not in SECRET_NAMES:
         return text
-    if name == "secret_keys":
-        return "********"
+    if name in HIDDEN:
+        return "********" if text else ""
     parts = urlsplit(text)
     return text.replace(f":{parts.password}@", ":********@") if parts.password else text
 
@@ -149,11 +156,15 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     base_url = str(values.get("base_url", f"http://{shown_host}:{port}")).rstrip("/")
     mail_url = str(values.get("mail_url", "file:"))
     _check_addresses(base_url, mail_url, env, sources)
+    timestamp_url = str(values.get("timestamp_url", ""))
+    if timestamp_url and not _is_address(timestamp_url):
+        raise _bad("timestamp_url", "must be an http(s):// address", sources)
     home = Path(str(values.get("home", "var"))).expanduser().resolve()
     database_url = str(values.get("database_url", f"sqlite:///{home / 'portal.db'}"))
     if not database_url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise _bad("database_url", "must start with sqlite:/// or postgresql+psycopg://", sources)
     try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys, pepper = _keys(values.get("secret_keys"), home), _key_file(home, "pepper").encode()
     except OSError as error:
         raise _bad("home", f"cannot keep keys in {home}: {error.strerror}", sources) from None
@@ -162,7 +173,8 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     return Settings(
         env=env, home=home, host=host, port=port, base_url=base_url, database_url=database_url, mail_url=mail_url,
         engines=str(values.get("engines", "embedded")), durability=_one_of("durability", DURABILITIES, values, sources),
-        secret_keys=keys, pepper=pepper, sources=sources,
+        secret_keys=keys, seal_pkcs12=str(values.get("seal_pkcs12", "")), pepper=pepper, sources=sources,
+        seal_passphrase=str(values.get("seal_passphrase", "")), timestamp_url=timestamp_url,
     )  # fmt: skip
 
 
@@ -192,6 +204,16 @@ def _check_addresses(base_url: str, mail_url: str, env: str, sources: Mapping[st
         raise _bad("base_url", "production needs an https:// address", sources)
     if env == "production" and mail_url == "file:":
         raise _bad("mail_url", "production needs smtp://…; file: is for development", sources)
+
+
+def _is_address(url: str) -> bool:
+    """Say whether a URL names something on the web."""
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    return url.startswith(("http://", "https://")) and bool(named)
 
 
 def _is_base(url: str) -> bool:

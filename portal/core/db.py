@@ -1,7 +1,9 @@
 """The database: one base for tables, UTC times, enums by value, and rows that are never changed."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -9,7 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Session, UOWTransaction
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session, UOWTransaction
 from sqlalchemy.types import TypeDecorator
 
 from portal.core.errors import Conflict
@@ -23,6 +25,7 @@ NAMES = {
 }
 T = TypeVar("T", bound="Base")
 APPEND_ONLY: dict[str, frozenset[str]] = {}
+FROZEN: dict[str, "Frozen"] = {}
 # PostgreSQL compares jsonb, not json, and the append-only triggers compare.
 JSON_VALUE = sa.JSON().with_variant(JSONB(), "postgresql")
 
@@ -66,6 +69,21 @@ def enum_type(values: type[StrEnum], name: str) -> sa.Enum:
         length=40,
         values_callable=lambda members: [member.value for member in members],
     )
+
+
+def hold(session: Session, column: InstrumentedAttribute[int], row_id: int) -> None:
+    """Keep others from changing a row until this is done.
+
+    What was read before is read anew, since somebody may have changed it until now. SQLite, which takes one writer at
+    a time, keeps others out from the start of a transaction.
+    """
+    session.flush()
+    session.execute(sa.select(column).where(column == row_id).with_for_update())
+    rows: list[Any] = list(session.identity_map.values())
+    for row in rows:
+        if row.__tablename__ not in APPEND_ONLY:
+            with suppress(sa.exc.InvalidRequestError):  # the row is gone
+                session.refresh(row)
 
 
 def append_only(*once: str) -> Callable[[type[T]], type[T]]:
@@ -125,6 +143,90 @@ def append_only_ddl(table: str, columns: Iterable[str], once: Collection[str], d
         f"EXECUTE FUNCTION ao_{table}()",
         f"CREATE TRIGGER ao_{table}_delete BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION ao_{table}()",
         f"CREATE TRIGGER ao_{table}_truncate BEFORE TRUNCATE ON {table} EXECUTE FUNCTION ao_{table}()",
+    ]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """When rows of a table refuse every write.
+
+    Args:
+        table: the table.
+        when: an SQL condition over ``{row}``, which stands for the row as it was and as it would be.
+        free: columns that change all the same, as long as the condition then still holds; with them a new row is
+            allowed as well.
+    """
+
+    table: str
+    when: str
+    free: frozenset[str] = frozenset()
+
+
+def freeze(table: str, when: str, *, free: Collection[str] = (), name: str = "") -> None:
+    """Let rows of a table refuse every write while a condition holds, in the database itself and in the ORM."""
+    FROZEN[name or table] = Frozen(table, when, frozenset(free))
+
+
+@event.listens_for(Session, "before_flush")
+def _guard_frozen(session: Session, _context: UOWTransaction, _instances: object) -> None:
+    for frozen in FROZEN.values():
+        for row in {*session.new, *session.dirty, *session.deleted}:
+            if row.__tablename__ == frozen.table and _refuses(session, frozen, row):
+                raise Conflict("frozen", f"This {frozen.table.replace('_', ' ')} is settled and never changes.")
+
+
+def _refuses(session: Session, frozen: Frozen, row: Any) -> bool:
+    state, now = sa.inspect(row), sa.inspect(row).dict
+    before = {**now, **state.committed_state}
+    if row in session.new:
+        return not frozen.free and _holds(session, frozen.when, now)
+    if row in session.deleted:
+        return _holds(session, frozen.when, before)
+    changed = {a.key for a in state.mapper.column_attrs if state.attrs[a.key].history.has_changes()} - frozen.free
+    if frozen.free:
+        return _holds(session, frozen.when, before) and (bool(changed) or not _holds(session, frozen.when, now))
+    return bool(changed) and (_holds(session, frozen.when, before) or _holds(session, frozen.when, now))
+
+
+def _holds(session: Session, when: str, values: dict[str, Any]) -> bool:
+    column = re.compile(r"\{row\}\.(\w+)")
+    given = {name: getattr(values.get(name), "value", values.get(name)) for name in column.findall(when)}
+    query = sa.text("SELECT 1 WHERE " + column.sub(r":\1", when))
+    return session.connection().execute(query, given).first() is not None
+
+
+def frozen_ddl(
+    name: str, *, table: str, columns: Iterable[str], when: str, free: Collection[str], dialect: str
+) -> list[str]:
+    """Return the statements that make the database itself refuse writes to frozen rows.
+
+    Args:
+        name: of the rule, for its triggers.
+        columns: all columns of the table.
+        table, when, free: as in `Frozen`.
+        dialect: ``sqlite`` or ``postgresql``.
+    """
+    differs = "IS NOT" if dialect == "sqlite" else "IS DISTINCT FROM"
+    changed = " OR ".join(f'NEW."{c}" {differs} OLD."{c}"' for c in sorted(set(columns) - set(free)))
+    old, new, message = when.format(row="OLD"), when.format(row="NEW"), f"a row of {table} is frozen"
+    update = f"({old}) AND (({changed}) OR NOT ({new}))" if free else f"({changed}) AND (({old}) OR ({new}))"
+    if dialect == "sqlite":
+        moments = {"update": update, "delete": old} | ({} if free else {"insert": new})
+        return [
+            f"CREATE TRIGGER fz_{name}_{moment} BEFORE {moment.upper()} ON {table} WHEN {condition} "
+            f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
+            for moment, condition in moments.items()
+        ]
+    refuse = f"RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation';"
+    insert = "" if free else f"IF TG_OP = 'INSERT' THEN IF {new} THEN {refuse} END IF; RETURN NEW; END IF; "
+    return [
+        f"CREATE FUNCTION fz_{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF TG_OP = 'TRUNCATE' THEN {refuse} END IF; {insert}"
+        f"IF TG_OP = 'DELETE' THEN IF {old} THEN {refuse} END IF; RETURN OLD; END IF; "
+        f"IF {update} THEN {refuse} END IF; RETURN NEW; END $$",
+        f"CREATE TRIGGER fz_{name} BEFORE {'' if free else 'INSERT OR '}UPDATE OR DELETE ON {table} FOR EACH ROW "
+        f"EXECUTE FUNCTION fz_{name}()",
+        f"CREATE TRIGGER fz_{name}_truncate BEFORE TRUNCATE ON {table} EXECUTE FUNCTION fz_{name}()",
     ]
 
 

@@ -34,7 +34,7 @@ from portal.files import service as files
 from portal.files.models import Commit
 from portal.files.rules import Entry, RefKind
 from portal.tokens.models import AccessToken
-from portal.web.app import actor, app_service, db, settings
+from portal.web.app import actor, app_service, db, json_body, settings
 from portal.web.guard import token
 from portal.web.mount import raw_path
 
@@ -182,12 +182,11 @@ def paths_info(namespace: str, name: str, rest: str) -> ResponseReturnValue:
     """Describe some files and folders; those that are not there are left out."""
     del rest
     shot, _ = _at_revision(namespace, name)
-    body = request.get_json(silent=True) if request.is_json else None
-    asked = (
-        body
-        if isinstance(body, dict)
-        else {"paths": request.form.getlist("paths"), "expand": request.form.get("expand")}
-    )
+    if request.is_json:
+        body = json_body()
+        asked: dict[str, Any] = body if isinstance(body, dict) else {}
+    else:
+        asked = {"paths": request.form.getlist("paths"), "expand": request.form.get("expand")}
     paths = [asked.get("paths")] if isinstance(asked.get("paths"), str) else asked.get("paths")
     if not isinstance(paths, list) or len(paths) > PATHS_MOST or not all(isinstance(path, str) for path in paths):
         raise HubError(400, "", f"paths is a list of at most {PATHS_MOST} texts.", code="paths")

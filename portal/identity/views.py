@@ -125,7 +125,7 @@ def _try_sign_in(form: LoginForm, target: str) -> Response | None:
 @public
 def logout() -> ResponseReturnValue:
     """Sign the visitor out of this browser."""
-    if request.method == "GET":
+    if request.method != "POST":
         return render_template("identity/logout.html")
     service.sign_out(db(), by=actor(), now=utcnow())
     flask.session.clear()

@@ -279,7 +279,7 @@ def compose_appeal_received(*, ref: str, base_url: str, due_at: datetime) -> str
     return f"""Your appeal was received.
 
 Somebody who took no part in the decision answers it by {day(due_at)}.
-You see its state at {base_url}/appeal/{ref}.
+Follow it here: {base_url}/appeal/{ref}
 """
 
 
@@ -290,5 +290,6 @@ def compose_appeal_upheld(*, ref: str, base_url: str, reasons: str) -> str:
 WHY
 {plain(reasons)}
 
-The decision and this answer are at {base_url}/appeal/{ref}. Other ways of redress, courts included, stay open to you.
+The decision and this answer: {base_url}/appeal/{ref}
+Other ways of redress, courts included, stay open to you.
 """

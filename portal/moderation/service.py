@@ -15,9 +15,11 @@ from portal.audit.rules import AppealDecided, AppealFiled, DecisionOverturned, S
 from portal.clauses import rules as clauses
 from portal.clauses.models import Clause, ClauseText, Text
 from portal.core.actor import SYSTEM, Actor
+from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid, NotFound
 from portal.core.ids import public_id
 from portal.identity import service as identity
+from portal.licensing import service as licensing
 from portal.licensing.models import Signature
 from portal.moderation import rules
 from portal.moderation.models import Appeal, CaseDecision, Sanction, StatementClause, StatementOfReasons
@@ -287,7 +289,6 @@ def decide_appeal(
     """Answer an appeal, as somebody uninvolved; where it succeeds the effects are recomputed at once."""
     appeal, decision, user = find_appeal(session, ref=ref)
     _lock(session, user.id)
-    session.refresh(appeal)
     rules.check_reason(reasons, field="reasons")
     rules.check_reviewer(reviewer=by.public_id, decided_by=decision.decided_by, concerned=user.public_id)
     if appeal.state is AppealState.DECIDED and (appeal.outcome, appeal.reasons) == (outcome, rules.plain(reasons)):
@@ -318,7 +319,7 @@ def _answer(
 
 def _lock(session: Session, user_id: int) -> User:
     """Return a person and keep others from deciding about them until this is done."""
-    session.execute(sa.select(User.id).where(User.id == user_id).with_for_update())
+    hold(session, User.id, user_id)
     return session.get_one(User, user_id)
 
 
@@ -333,9 +334,8 @@ def _check_may_order(session: Session, by: Actor, user: User, now: datetime) -> 
 
 
 def _bound_by(session: Session, user_id: int) -> Signature:
-    """Return the signature that binds a person now: the newest."""
-    query = sa.select(Signature).where(Signature.user_id == user_id).order_by(Signature.id.desc()).limit(1)
-    signature = session.scalar(query)
+    """Return the signature from which clauses are cited to a person."""
+    signature = licensing.promised(session, user_id=user_id)
     if signature is None:
         message = "This person has signed nothing, so no clause binds them. End their access tokens instead."
         raise Conflict("signature_missing", message)

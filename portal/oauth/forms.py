@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from wtforms import IntegerField, SelectMultipleField, StringField
+from wtforms import HiddenField, IntegerField, SelectMultipleField, StringField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import DataRequired, InputRequired, Length, NumberRange
 from wtforms.validators import Optional as Omittable
@@ -49,3 +49,11 @@ class TokenForm(PortalForm):
     def offer(self, models: Iterable[str]) -> None:
         """Let these models be chosen."""
         self.models.choices = [SelectChoice(name, name) for name in models]
+
+
+class DeviceForm(PortalForm):
+    """The code that a terminal shows, and what the person decides."""
+
+    user_code = StringField("Code in your terminal", description="Eight letters, such as BCDF-GHJK.")
+    decision = HiddenField()
+    confirmed = HiddenField()

@@ -1,17 +1,23 @@
-"""The page of a person's access tokens: make one, see which there are, end one."""
+"""The page of a person's access tokens: make one, see which there are, end one; and the page that lets terminals in."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from portal.access.rules import Reason
 from portal.core.clock import utcnow
-from portal.core.errors import Conflict, Invalid
-from portal.oauth import service
-from portal.oauth.forms import TokenForm
+from portal.core.errors import Conflict, Invalid, TooMany
+from portal.identity.rules import network_of
+from portal.oauth import rules, service
+from portal.oauth.forms import SCOPE_WORDS, DeviceForm, TokenForm
+from portal.oauth.models import DeviceCode
 from portal.tokens import service as tokens
 from portal.tokens.models import AccessToken
-from portal.tokens.rules import unusable
+from portal.tokens.rules import Scope, unusable
 from portal.web.app import actor, db, settings
 from portal.web.guard import member
 
@@ -65,3 +71,59 @@ def revoke(ref: str) -> ResponseReturnValue:
         tokens.revoke(db(), by=actor(), ref=ref, now=utcnow())
         return redirect(url_for(".index"), 303)
     return render_template("oauth/revoke.html", token=tokens.find(db(), by=actor(), ref=ref))
+
+
+@bp.route("/device", methods=["GET", "POST"])
+@member(writes=True)  # a wrong code is counted, however it comes
+def device() -> ResponseReturnValue:
+    """Ask for the code that a terminal shows; show who asks for what, and let the terminal in or turn it away."""
+    form = DeviceForm() if request.method == "POST" else DeviceForm(request.args)
+    if not form.read("user_code"):
+        if request.method == "POST":
+            form.add_error("user_code", "Type the code that your terminal shows.")
+        return render_template("oauth/device.html", form=form), 422 if form.errors else 200
+    try:
+        row = service.look(db(), by=actor(), user_code=form.read("user_code"), now=utcnow())
+    except TooMany as error:
+        form.take(error)
+        return render_template("oauth/device.html", form=form), error.status, {"Retry-After": str(error.retry_after)}
+    if row is None:
+        form.add_error("user_code", "No terminal shows this code. Compare it letter by letter; it lasts ten minutes.")
+        return render_template("oauth/device.html", form=form), 422
+    return _decide(form, row) if form.read("decision") and request.method == "POST" else _waiting(row)
+
+
+def _waiting(row: DeviceCode) -> ResponseReturnValue:
+    """Show what a terminal asks for; after the code was typed, at the address that its page has."""
+    here = url_for(".device", user_code=rules.shown_code(row.user_code))
+    if request.method == "POST":
+        return redirect(here, 303)
+    missing = service.missing(db(), by=actor(), scopes=row.scopes, now=utcnow(), base_url=settings().base_url)
+    return render_template("oauth/device_code.html", missing=_leading_back(missing, here), **_about(row))
+
+
+def _decide(form: DeviceForm, row: DeviceCode) -> ResponseReturnValue:
+    here = url_for(".device", user_code=rules.shown_code(row.user_code))
+    if form.read("decision") == "deny":
+        service.deny(db(), by=actor(), ref=row.public_id, now=utcnow())
+    elif form.read("confirmed"):
+        service.approve(db(), by=actor(), ref=row.public_id, base_url=settings().base_url, now=utcnow())
+    else:
+        return render_template("oauth/device_confirm.html", here=here, **_about(row))
+    return redirect(here, 303)
+
+
+def _about(row: DeviceCode) -> dict[str, Any]:
+    """Return what a page says of a terminal."""
+    network = network_of(request.remote_addr or "")
+    return {
+        "row": row, "code": rules.shown_code(row.user_code), "client": rules.CLIENTS[row.client_id],
+        "program": rules.program_of(row.user_agent), "uses": [SCOPE_WORDS[Scope(s)] for s in row.scopes.split()],
+        "days": rules.TOKEN_DAYS, "is_near": bool(network) and network == row.network, "network": network,
+    }  # fmt: skip
+
+
+def _leading_back(reasons: Sequence[Reason], here: str) -> list[Reason]:
+    """Return reasons whose pages for signing lead back here afterwards."""
+    back = urlencode({"next": here})
+    return [replace(r, url=f"{r.url}?{back}") if r.url.endswith("/sign") else r for r in reasons]

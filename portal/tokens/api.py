@@ -1,12 +1,12 @@
 """Where anybody who finds leaked access tokens can end them."""
 
-from flask import Blueprint, request
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from portal.core.clock import utcnow
 from portal.core.errors import Invalid
 from portal.tokens import service
-from portal.web.app import actor, db, settings
+from portal.web.app import actor, db, json_body, settings
 from portal.web.guard import token
 
 bp = Blueprint("tokens_api", __name__)
@@ -17,7 +17,7 @@ MOST = 1000
 @token()
 def revoke() -> ResponseReturnValue:
     """End leaked access tokens; the answer does not say which of them were real."""
-    values = _credentials(request.get_json(silent=True))
+    values = _credentials(json_body())
     service.revoke_leaked(db(), by=actor(), values=values, pepper=settings().pepper, now=utcnow())
     return {"received": len(values)}, 202
 

@@ -25,6 +25,7 @@ class AccessToken(Base):
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    signature_set: Mapped[str | None] = mapped_column(ForeignKey("signature_set.sha256", ondelete="RESTRICT"))
 
     scope_rows: Mapped[list["AccessTokenScope"]] = relationship(lazy="selectin", cascade="all")
     model_rows: Mapped[list["AccessTokenModel"]] = relationship(lazy="selectin", cascade="all")

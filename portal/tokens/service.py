@@ -12,6 +12,7 @@ from portal.accounts.rules import Permission
 from portal.audit import service as audit
 from portal.audit.rules import TokenIssued, TokenRevoked
 from portal.core.actor import Actor
+from portal.core.db import hold
 from portal.core.errors import Conflict, NotFound
 from portal.core.ids import public_id
 from portal.tokens.models import AccessToken, AccessTokenModel, AccessTokenScope
@@ -40,14 +41,19 @@ def issue(
     days: int,
     pepper: bytes,
     now: datetime,
+    means: str = "direct",
+    signature_set: str | None = None,
 ) -> tuple[AccessToken, str]:
     """Make an access token for a person and return it with its secret, which is never shown again.
 
     Args:
         model_ids: the models it is bound to; none means all.
         days: how long it lasts.
+        means: how it came about.
+        signature_set: names the signatures that let the person have it.
     """
     check_new(name, scopes, days)
+    hold(session, User.id, owner_id)
     owner = session.get_one(User, owner_id)
     live = sa.select(sa.func.count()).select_from(AccessToken).where(AccessToken.user_id == owner_id, _live(now))
     if session.scalar(live) >= MAX_LIVE:  # type: ignore[operator]
@@ -55,13 +61,14 @@ def issue(
     secret = mint()
     token = AccessToken(
         public_id=public_id("tok"), user_id=owner_id, name=name.strip(), hmac=sealed(secret, pepper), last4=secret[-4:],
-        created_at=now, expires_at=now + timedelta(days=days),
+        created_at=now, expires_at=now + timedelta(days=days), signature_set=signature_set,
         scope_rows=[AccessTokenScope(scope=Scope(scope)) for scope in sorted(set(scopes))],
         model_rows=[AccessTokenModel(model_id=model_id) for model_id in sorted(set(model_ids))],
     )  # fmt: skip
     session.add(token)
     session.flush()
-    event = TokenIssued(subject=token.public_id, owner=owner.public_id, scopes=" ".join(sorted(set(scopes))))
+    named = " ".join(sorted(set(scopes)))
+    event = TokenIssued(subject=token.public_id, owner=owner.public_id, scopes=named, means=means)
     audit.record(session, event, by=by, now=now)
     return token, secret
 

@@ -7,6 +7,8 @@ from wtforms.validators import InputRequired, NumberRange
 from portal.usage.rules import HIGHEST_LIMIT, Outcome
 from portal.web.forms import PortalForm
 
+RANGE = f"Give a whole number from 0 to {HIGHEST_LIMIT:,}."
+
 
 class FilterForm(PortalForm):
     """Whose use, of which model, and how it ended."""
@@ -26,8 +28,9 @@ class QuotaForm(PortalForm):
     """What one person may use in a day."""
 
     calls = IntegerField(
-        "Requests a day", validators=[InputRequired("Say how many requests."), NumberRange(0, HIGHEST_LIMIT)]
+        "Requests a day", validators=[InputRequired("Say how many requests."), NumberRange(0, HIGHEST_LIMIT, RANGE)]
     )
     text_tokens = IntegerField(
-        "Text tokens a day", validators=[InputRequired("Say how many text tokens."), NumberRange(0, HIGHEST_LIMIT)]
+        "Text tokens a day",
+        validators=[InputRequired("Say how many text tokens."), NumberRange(0, HIGHEST_LIMIT, RANGE)],
     )

@@ -1,6 +1,6 @@
 """One request is one transaction: returning commits, raising rolls back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -21,6 +21,20 @@ LoadActor = Callable[[Session, Any, bool], Actor]
 STATIC = Mark(Kind.EDGE)
 
 
+class _Body:
+    """What a client sends; bytes that break HTTP are its fault, whatever error a server makes of them."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as the server's stream does, or raise `BadRequest`."""
+        try:
+            return cast(bytes, self._inner.read(size))
+        except Exception as error:
+            raise BadRequest("The body was cut off, or its chunks are not marked as HTTP wants it.") from error
+
+
 class PortalApp(Flask):
     """The control plane. An unmarked view is refused, so forgetting is safe.
 
@@ -34,6 +48,11 @@ class PortalApp(Flask):
     settings: Settings
     load_actor: LoadActor
 
+    def wsgi_app(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        """Answer one request of the server."""
+        environ["wsgi.input"] = _Body(environ["wsgi.input"])
+        return super().wsgi_app(environ, start_response)
+
     def dispatch_request(self) -> ResponseReturnValue:
         """Run guard and view in one transaction."""
         if request_ctx.request.routing_exception is not None:
@@ -45,6 +64,9 @@ class PortalApp(Flask):
         if mark is None:
             raise Refused("unmarked_view", "This address is not open to anybody.")
         g.mark = mark
+        if request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
+            # Not the view's to answer: it would run what it does for a POST, without the one-time value of a form.
+            return self.make_default_options_response()
         if mark.kind is Kind.EDGE:
             return cast(ResponseReturnValue, view(**(request.view_args or {})))
         _check_characters()
@@ -109,6 +131,14 @@ def stamp_request(response: Response) -> Response:
     """Name the request in its answer."""
     response.headers.setdefault("X-Request-Id", request_id())
     return response
+
+
+def json_body() -> object:
+    """Return what the request says in JSON, or None where it says nothing that can be read."""
+    try:
+        return request.get_json(silent=True)
+    except RecursionError:  # nested deeper than any sender means
+        return None
 
 
 def app_service(name: str) -> Any:

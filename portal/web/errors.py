@@ -84,7 +84,7 @@ def _http(error: HTTPException) -> ResponseReturnValue:
         detail = "There is nothing at this address. It may be misspelled, or hidden from you."
     if for_program():
         return problem(error.code, phrase.lower().replace(" ", "_"), detail)
-    return _page(error.code, phrase, detail)
+    return _page(error.code, phrase.capitalize(), detail)
 
 
 def _race(_error: IntegrityError) -> ResponseReturnValue:

@@ -1,6 +1,7 @@
 """Handlers of the data plane, mounted in Flask: the handler decides all, this only carries bytes."""
 
 import errno
+import re
 import select
 import socket
 import time
@@ -39,6 +40,8 @@ def raw_path() -> str:
     """Return the path as the client wrote it, percent-encoded; servers name it differently."""
     uri = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI") or request.path
     path = str(uri).split("?", 1)[0]
+    if not path.startswith("/"):  # a client that takes the portal for its proxy names the whole address
+        path = re.sub("^[^/]*//[^/]*", "", path) or "/"
     while "//" in path:
         path = path.replace("//", "/")
     return path

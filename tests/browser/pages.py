@@ -72,7 +72,10 @@ class Visitor:
 
     def sign(self, slug: str, number: str, name: str) -> str:
         """Go through the ceremony and return the signature's id."""
-        self.open(f"/licenses/{slug}/{number}/sign")
+        return self.open(f"/licenses/{slug}/{number}/sign").sign_here(name)
+
+    def sign_here(self, name: str) -> str:
+        """Fill in the page of the ceremony that is open, and return the signature's id."""
         boxes = self.page.locator("main form input[type=checkbox]")
         assert boxes.count() >= 13
         for n in range(boxes.count()):
@@ -81,7 +84,7 @@ class Visitor:
         self.fill(typed_name=name).press("I sign")
         self.page.locator("main form").get_by_role("button").first.click()
         self.page.wait_for_url("**/settings/signatures/*")
-        return self.path.rsplit("/", 1)[1]
+        return self.path.rsplit("/", 1)[1].partition("?")[0]
 
     def make_token(self, name: str) -> str:
         self.open("/settings/tokens").fill(name=name)

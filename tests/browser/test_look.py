@@ -15,6 +15,7 @@ from tests.member import Browser, add_member
 from tests.running import RunningPortal
 
 MODEL = "demo/bloom-tiny"
+NAME = "Dr. María-Magdalena von und zu Donaudampfschifffahrtsgesellschaftskapitän-Wolffenstein 李明 يوسف"
 LICENSE = "/licenses/bloom-rail"
 MEMBER = {
     "home": "/", "model": f"/{MODEL}", "card-only": "/bigscience/bloom", "tree": f"/{MODEL}/tree/main",
@@ -23,8 +24,10 @@ MEMBER = {
     "version-zh": f"{LICENSE}/1.1.0?lang=zh",
     "difference": f"{LICENSE}/1.0.0...1.1.0", "sign": f"{LICENSE}/1.1.0/sign", "settings": "/settings/",
     "profile": "/settings/profile", "tokens": "/settings/tokens", "signatures": "/settings/signatures",
-    "usage": "/settings/usage", "security": "/settings/security", "privacy": "/settings/privacy",
-    "playground": "/playground", "disclosure": "/disclosure", "transparency": "/transparency", "missing": "/no/such",
+    "usage": "/settings/usage", "deliveries": "/settings/deliveries", "security": "/settings/security",
+    "privacy": "/settings/privacy", "device": "/device",
+    "playground": "/playground", "disclosure": "/disclosure", "transparency": "/transparency", "verify": "/verify",
+    "missing": "/no/such",
 }  # fmt: skip
 NOBODY = {"signup": "/signup", "login": "/login", "reset": "/reset", "logout": "/logout"}
 STAFF = {
@@ -48,6 +51,17 @@ FAULTS = """() => {
   }
   const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
   for (const id of new Set(ids.filter((id, n) => ids.indexOf(id) !== n))) faults.push('id twice: ' + id);
+  for (const field of document.querySelectorAll('[aria-describedby]')) {
+    for (const id of field.getAttribute('aria-describedby').split(' ')) {
+      if (!document.getElementById(id)) faults.push('describes nothing: ' + id);
+    }
+  }
+  for (const field of document.querySelectorAll('main [aria-invalid]')) {
+    if (!(field.getAttribute('aria-describedby') || '').includes('-error')) faults.push('no words: ' + field.name);
+  }
+  for (const link of document.querySelectorAll('a[href^="#"]')) {
+    if (!document.getElementById(link.getAttribute('href').slice(1))) faults.push('leads nowhere: ' + link.outerHTML);
+  }
   return faults;
 }"""
 
@@ -55,10 +69,10 @@ FAULTS = """() => {
 @pytest.fixture(scope="module")
 def member(portal: RunningPortal) -> Any:
     """The cookies of somebody who has signed."""
-    add_member(portal, "look@look.example", "Looking Glass")
+    add_member(portal, "look@look.example", NAME)
     with Browser(portal.base_url) as browser:
         browser.sign_in("look@look.example")
-        browser.sign(f"{LICENSE}/1.1.0/sign", "Looking Glass")
+        browser.sign(f"{LICENSE}/1.1.0/sign", NAME)
         return dict(browser.http.cookies)
 
 
@@ -72,6 +86,14 @@ def admin(portal: RunningPortal) -> Any:
         return dict(browser.http.cookies)
 
 
+def faults_of(visitor: Visitor, name: str, width: int) -> list[str]:
+    """Look at the page that is open, and say what is wrong with it."""
+    if folder := os.environ.get("PORTAL_PICTURES"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        visitor.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
+    return [f"{name} at {width} px: {fault}" for fault in visitor.page.evaluate(FAULTS)]
+
+
 def look(chromium: Any, portal: RunningPortal, pages: dict[str, str], cookies: dict[str, str]) -> Iterator[str]:
     for width, scheme in ((360, "light"), (1600, "dark"), (1100, "light")):
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -79,11 +101,7 @@ def look(chromium: Any, portal: RunningPortal, pages: dict[str, str], cookies: d
         visitor = Visitor(context.new_page(), portal)
         for name, path in pages.items():
             visitor.open(path)
-            if folder := os.environ.get("PORTAL_PICTURES"):
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                visitor.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
-            for fault in visitor.page.evaluate(FAULTS):
-                yield f"{path} at {width} px: {fault}"
+            yield from faults_of(visitor, name, width)
         context.close()
 
 
@@ -97,3 +115,34 @@ def test_pages_of_members(chromium: Any, portal: RunningPortal, member: Any) -> 
 
 def test_pages_of_staff(chromium: Any, portal: RunningPortal, admin: Any) -> None:
     assert list(look(chromium, portal, STAFF, admin)) == []
+
+
+def test_forms_with_mistakes_name_them_and_keep_what_was_typed(
+    chromium: Any, portal: RunningPortal, member: Any
+) -> None:
+    context = chromium.new_context(viewport={"width": 360, "height": 900})
+    visitor, faults = Visitor(context.new_page(), portal), []
+    visitor.open("/signup").fill(email="nowhere", affiliation="University of Tests").press("Create the account")
+    assert visitor.page.locator("[name=affiliation]").input_value() == "University of Tests"
+    faults += faults_of(visitor, "signup-mistakes", 360)
+    context.add_cookies([{"name": n, "value": v, "url": portal.base_url} for n, v in member.items()])
+    for name, path, button in (
+        ("tokens-mistakes", "/settings/tokens", "Create the access token"),
+        ("playground-mistakes", "/playground", "Complete"),
+    ):
+        visitor.open(path).press(button)
+        assert "There is a problem" in visitor.words()
+        faults += faults_of(visitor, name, 360)
+    assert faults == []
+    context.close()
+
+
+def test_the_page_of_a_person_with_a_long_name(chromium: Any, portal: RunningPortal, member: Any, admin: Any) -> None:
+    context = chromium.new_context(viewport={"width": 360, "height": 900})
+    context.add_cookies([{"name": n, "value": v, "url": portal.base_url} for n, v in admin.items()])
+    visitor = Visitor(context.new_page(), portal).open("/staff/people?q=look@look.example")
+    visitor.page.locator("main table a").first.click()
+    faults = faults_of(visitor, "staff-person", 360)
+    visitor.follow("Suspend…")
+    assert faults + faults_of(visitor, "staff-suspend", 360) == []
+    context.close()

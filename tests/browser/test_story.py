@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from tests.browser.desk import publish_next_version, staff
 from tests.browser.pages import Visitor
 from tests.running import RunningPortal
 
@@ -24,42 +25,6 @@ def explain(portal: RunningPortal, email: str) -> dict[str, str]:
     """What the command line says: code → state."""
     said = json.loads(portal.cli("explain", email, MODEL, "infer", "--json", check=False))
     return {row["code"]: row["state"] for row in said["reasons"]}
-
-
-def staff(enter: Callable[[], Visitor], portal: RunningPortal, email: str, role: str) -> Visitor:
-    """A member of staff, signed in by a one-time link."""
-    link = portal.cli("staff", "add", email, "--role", role, "--name", email.split("@", 1)[0]).strip()
-    person = enter().open(link)
-    person.page.locator("main form").get_by_role("button").click()
-    person.email = email
-    return person
-
-
-def publish_next_version(editor: Visitor, number: str) -> None:
-    """Draft, edit, describe, look at and publish a version that all signers must sign before they go on."""
-    editor.open(f"/staff/licenses/{LICENSE}/draft").fill(number=number)
-    editor.page.locator("main form").get_by_role("button").click()
-    address = f"/staff/licenses/{LICENSE}/{number}"
-    for language in ("en", "es", "fr", "zh"):
-        editor.open(f"{address}/text?lang={language}")
-        area = editor.page.locator("main textarea[name=text]")
-        words = area.input_value()
-        old = next(line for line in words.splitlines() if "{#restriction.malware}" in line)
-        area.fill(words.replace(old, f"{old}\n\n({number})"))
-        editor.page.locator("main form").get_by_role("button").first.click()
-    editor.open(f"{address}/description")
-    for area in editor.page.locator("main textarea").all():
-        area.fill(f"Malware is described more closely in {number}.")
-    editor.page.locator("main select[name='relation-restriction.malware']").select_option("widened")
-    editor.page.locator("main form").get_by_role("button").first.click()
-    editor.open(address)
-    assert "Malware is described more closely" in editor.words()
-    editor.open(f"{address}/publish")
-    editor.page.locator("main input[name=materiality][value=material_immediate]").check()
-    editor.page.locator("main form").get_by_role("button").first.click()
-    editor.page.locator("main form").get_by_role("button").first.click()
-    assert editor.path == address
-    assert "In force" in editor.words()
 
 
 def suspend(moderator: Visitor, email: str) -> None:
@@ -95,7 +60,8 @@ def test_the_whole_story(visitor: Callable[[], Visitor], portal: RunningPortal) 
     assert len(ada.complete(PROMPT)) > len(PROMPT) + 5
     assert "demo/bloom-tiny" in ada.open("/settings/usage").words()
 
-    publish_next_version(staff(visitor, portal, "ed@story.example", "license_editor"), "1.2.0")
+    editors = [staff(visitor, portal, f"{name}@story.example", "license_editor") for name in ("ed", "flo")]
+    publish_next_version(*editors, "1.2.0")
     refused = ask(portal, token)
     assert refused.status_code == 403
     codes = {reason["code"] for reason in refused.json()["error"]["reasons"] if reason["blocks"]}

@@ -165,7 +165,7 @@ def test_who_holds_a_copy_may_finish_while_a_signature_is_due_and_is_warned(tmp_
     with world.make() as make:
         signed = make.session.scalars(sa.select(Signature.id).where(Signature.user_id == person.id)).one()
         version = conduct.license_versions(make.session, make.now)["2.0.0"]
-        version.required_by = make.now + timedelta(days=30)
+        conduct.redate(make.session, version, make.now + timedelta(days=30))
         give_copy(make, person, signed)
     answer = world.ask("main/model.safetensors", token)
     assert answer.status == 200

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from portal.accounts import service as accounts
 from portal.accounts.models import User
 from portal.accounts.rules import Role
+from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.db import transaction
 from portal.licensing.models import LicenseVersion
@@ -24,12 +26,13 @@ SUMMARY = {f"summary-{language}": f"New in {language}." for language in ("en", "
 
 @pytest.fixture
 def people(app: Any) -> dict[str, User]:
-    """An editor, a moderator, and two members of whom one has signed; the license is published."""
+    """Two editors, a moderator, and two members of whom one has signed; the license is published."""
     now = utcnow()
     with transaction(app.engine) as session:
         version = licensed.publish(session, now)
         made = {
             "ed": conduct.person(session, "ed", now, Role.LICENSE_EDITOR),
+            "flo": conduct.person(session, "flo", now, Role.LICENSE_EDITOR),
             "mo": conduct.person(session, "mo", now, Role.MODERATOR),
             "ann": conduct.person(session, "ann", now),
             "bob": conduct.person(session, "bob", now),
@@ -41,6 +44,12 @@ def people(app: Any) -> dict[str, User]:
 @pytest.fixture
 def desk(client: Client, people: dict[str, User]) -> Client:
     return client.sign_in(people["ed"])
+
+
+@pytest.fixture
+def second(app: Any, people: dict[str, User]) -> Client:
+    """Another editor's browser."""
+    return Client(app).sign_in(people["flo"])
 
 
 def html(answer: Any) -> str:
@@ -76,14 +85,26 @@ def edit(desk: Client, number: str, old: str, new: str, *languages: str) -> None
 
 
 def said(relation: str = "widened", key: str = "restriction.unlawful_use", why: str = "It reaches further.") -> Any:
-    return {**SUMMARY, f"relation-{key}": relation, f"explanation-{key}": why}
+    return {**SUMMARY, f"relation-{key}": relation, f"explanation-{key}": why, "materiality": "material"}
 
 
-def ready(desk: Client, number: str = "1.2.0") -> None:
+def ready(desk: Client, number: str = "1.2.0", weight: str = "material") -> None:
     """Make a complete draft that widens A.1."""
     draft(desk, number)
     edit(desk, number, "{#restriction.unlawful_use}\n\n", "{#restriction.unlawful_use}\n\nNever. ")
-    assert post(desk, f"{DESK}/{number}/description", **said()).status_code == 303
+    assert post(desk, f"{DESK}/{number}/description", **{**said(), "materiality": weight}).status_code == 303
+
+
+def go(client: Client, step: str, number: str = "1.2.0", **fields: Any) -> Any:
+    """Take a step by its page: open it, fill it, send it."""
+    return client.submit(f"{DESK}/{number}/{step}", **fields)
+
+
+def approved(desk: Client, second: Client, weight: str = "material") -> None:
+    ready(desk, weight=weight)
+    for client, step in ((desk, "submit"), (second, "approve")):
+        answer = go(client, step)
+        assert answer.status_code == 303, text_of(answer)
 
 
 def confirmation(answer: Any) -> dict[str, str]:
@@ -96,56 +117,156 @@ def found(app: Any, number: str) -> LicenseVersion:
         return session.scalars(sa.select(LicenseVersion).where(LicenseVersion.number == number)).one()
 
 
-def test_a_version_from_draft_to_publication(app: Any, desk: Client, people: dict[str, User]) -> None:
+def test_a_version_from_draft_to_its_date(app: Any, desk: Client, second: Client, people: dict[str, User]) -> None:
     where = draft(desk)
     assert where == f"{DESK}/1.2.0"
-    assert "No clause differs yet" in text_of(desk.get(where))
     assert "Not ready" in text_of(desk.get(where))
     edit(desk, "1.2.0", "{#restriction.unlawful_use}\n\n", "{#restriction.unlawful_use}\n\nNever. ")
-    seen = html(desk.get(f"{where}?lang=en"))
-    assert (
-        "<ins>Never. </ins>" in seen
-        or "<ins>Never</ins>" in seen
-        or "Never" in re.findall(r"<ins>(.*?)</ins>", seen)[0]
-    )
+    assert "Never" in re.findall(r"<ins>(.*?)</ins>", html(desk.get(f"{where}?lang=en")))[0]
+    assert post(desk, f"{DESK}/1.2.0/description", **{**said(), "materiality": ""}).status_code == 303
+    assert "choose its weight" in text_of(desk.get(where))
+    assert go(desk, "submit").status_code == 422
     assert post(desk, f"{DESK}/1.2.0/description", **said()).status_code == 303
-    assert "Complete. It can be published." in text_of(desk.get(where))
-    day = (utcnow() + timedelta(days=30)).date().isoformat()
-    asked = post(desk, f"{where}/publish", materiality="material", required_by=day)
+    assert "Complete. It can be submitted for review." in text_of(desk.get(where))
+    assert go(desk, "submit").status_code == 303
+    assert go(desk, "approve").status_code == 403
+    assert go(second, "approve").status_code == 303
+    assert found(app, "1.2.0").state is VersionState.APPROVED
+    assert go(desk, "approve").status_code == 409
+    soon, late = ((utcnow() + timedelta(days=n)).date().isoformat() for n in (20, 60))
+    asked = go(desk, "schedule", effective_at=soon, required_by=late)
     assert asked.status_code == 200, text_of(asked)
     assert "Must sign again 1" in text_of(asked)
-    assert found(app, "1.2.0").state is VersionState.DRAFT
-    done = desk.post(f"{where}/publish", data=confirmation(asked))
-    assert done.status_code == 303, text_of(done)
+    assert found(app, "1.2.0").state is VersionState.APPROVED
+    assert desk.post(f"{where}/schedule", data=confirmation(asked)).status_code == 303
     version = found(app, "1.2.0")
-    assert (version.state, version.materiality) == (VersionState.IN_FORCE, Materiality.MATERIAL)
-    assert found(app, "1.1.0").state is VersionState.SUPERSEDED
+    assert (version.state, version.materiality) == (VersionState.SCHEDULED, Materiality.MATERIAL)
+    assert found(app, "1.1.0").state is VersionState.IN_FORCE
     with transaction(app.engine, write=False) as session:
-        notices = session.scalars(
-            sa.select(Notice).where(Notice.subject_ref == "license_version:bloom-rail/1.2.0")
-        ).all()
+        query = sa.select(Notice).where(Notice.subject_ref == "license_version:bloom-rail/1.2.0")
+        notices = session.scalars(query).all()
     assert [n.recipient_id for n in notices] == [people["ann"].id]
     assert "New in en." in (notices[0].body or "")
-    assert f"sign by {day}" in (notices[0].body or "")
+    assert f"sign by {late}" in (notices[0].body or "")
     assert "/licenses/bloom-rail/1.2.0/sign" in (notices[0].body or "")
-    difference = html(desk.get("/licenses/bloom-rail/1.1.0...1.2.0?lang=fr"))
-    assert "It reaches further." in difference
-    again = desk.post(f"{where}/publish", data=confirmation(asked))
-    assert again.status_code == 409
-
-
-def test_a_future_date_schedules(app: Any, desk: Client, people: dict[str, User]) -> None:
-    ready(desk)
-    soon, late = ((utcnow() + timedelta(days=n)).date().isoformat() for n in (20, 60))
-    fields = {"materiality": "material", "effective_at": soon, "required_by": late}
-    asked = post(desk, f"{DESK}/1.2.0/publish", **fields)
-    assert desk.post(f"{DESK}/1.2.0/publish", data=confirmation(asked)).status_code == 303
-    assert found(app, "1.2.0").state is VersionState.SCHEDULED
-    assert found(app, "1.1.0").state is VersionState.IN_FORCE
+    assert "It reaches further." in html(desk.get("/licenses/bloom-rail/1.1.0...1.2.0?lang=fr"))
+    assert desk.post(f"{where}/schedule", data=confirmation(asked)).status_code == 409
     seen = text_of(Client(app).get("/licenses/"))
     assert "Scheduled Version 1.2.0" in seen
     assert "In force Version 1.1.0" in seen
     assert Client(app).sign_in(people["bob"]).get("/licenses/bloom-rail/1.2.0/sign").status_code == 200
+    assert go(desk, "cancel").status_code == 303
+    assert "1.2.0" not in text_of(Client(app).get("/licenses/bloom-rail"))
+    assert go(desk, "retire").status_code == 303
+    assert found(app, "1.2.0").state is VersionState.RETIRED
+
+
+def test_two_people_put_a_version_in_force_now(app: Any, desk: Client, second: Client) -> None:
+    approved(desk, second, "material_immediate")
+    page = f"{DESK}/1.2.0/publish-now"
+    assert post(desk, page, reason="").status_code == 422
+    assert post(desk, page, reason="It is abused right now.").status_code == 303
+    assert "Somebody proposed" in text_of(second.get(f"{DESK}/1.2.0"))
+    assert "publish now" in text_of(second.get("/staff/proposals")).lower()
+    own = text_of(desk.get(page))
+    assert "You proposed this" in own
+    assert "Confirm, and put it in force now" not in own
+    asked = second.get(page)
+    assert "It is abused right now." in text_of(asked)
+    assert desk.post(page, data=confirmation(asked) | {"csrf_token": csrf(desk)}).status_code == 403
+    assert second.post(page, data=confirmation(asked)).status_code == 303
+    assert found(app, "1.2.0").state is VersionState.IN_FORCE
+    assert found(app, "1.1.0").state is VersionState.SUPERSEDED
+    assert "Confirmed" in text_of(second.get("/staff/proposals"))
+    assert second.post(page, data=confirmation(asked)).status_code == 409
+
+
+def test_going_below_the_floor_takes_two_people(app: Any, desk: Client, second: Client) -> None:
+    ready(desk, weight="clarifying")
+    assert go(desk, "submit").status_code == 303
+    page = f"{DESK}/1.2.0/approve"
+    assert "two people" not in text_of(second.get(page)) or "You propose that with a reason" in text_of(
+        second.get(page)
+    )
+    assert post(second, page, reason="It only says what was meant.").status_code == 303
+    assert found(app, "1.2.0").state is VersionState.IN_REVIEW
+    assert "below its least weight" in text_of(desk.get(f"{DESK}/1.2.0"))
+    asked = desk.get(page)
+    assert desk.post(page, data=confirmation(asked)).status_code == 303
+    assert found(app, "1.2.0").state is VersionState.APPROVED
+
+
+def test_who_is_alone_sees_that_it_is_not_possible(app: Any, desk: Client, second: Client, people: Any) -> None:
+    approved(desk, second, "material_immediate")
+    with transaction(app.engine) as session:
+        accounts.end_role(session, user_id=people["flo"].id, role=Role.LICENSE_EDITOR, by=SYSTEM, now=utcnow())
+    assert "it is not possible now" in text_of(desk.get(f"{DESK}/1.2.0/publish-now"))
+    assert post(desk, f"{DESK}/1.2.0/publish-now", reason="Now.").status_code == 403
+
+
+def test_review_sends_a_version_back_with_a_remark(app: Any, desk: Client, second: Client) -> None:
+    ready(desk)
+    assert go(desk, "submit").status_code == 303
+    assert desk.get(f"{DESK}/1.2.0/text").status_code == 409
+    assert post(second, f"{DESK}/1.2.0/return", words=" ").status_code == 422
+    assert post(second, f"{DESK}/1.2.0/return", words="Say <b>why</b>.").status_code == 303
+    assert found(app, "1.2.0").state is VersionState.DRAFT
+    comments = f"{DESK}/1.2.0/comments"
+    assert post(desk, f"{comments}?lang=fr", words="Ici.", key="preamble.purpose").status_code == 303
+    assert post(desk, comments, words="x", key="no.such").status_code == 422
+    assert post(desk, comments, words="").status_code == 422
+    seen = html(desk.get(f"{DESK}/1.2.0"))
+    assert "Say &lt;b&gt;why&lt;/b&gt;." in seen
+    assert "Ici." in seen
+
+
+def test_a_clause_is_edited_by_itself_beside_the_version_before(desk: Client) -> None:
+    draft(desk)
+    key = "restriction.unlawful_use"
+    page = f"{DESK}/1.2.0/clauses/{key}?lang=en"
+    seen = post(desk, page, title="Unlawful use", body="You never do that.", step="preview")
+    assert seen.status_code == 200
+    assert "<ins>" in html(seen)
+    assert "You never do that." not in words(desk, "1.2.0", "en")
+    assert post(desk, page, title="Unlawful use", body="You never do that.", step="save").status_code == 303
+    assert "{#restriction.unlawful_use}\n\nYou never do that.\n" in words(desk, "1.2.0", "en")
+    assert words(desk, "1.2.0", "en").count("{#") == words(desk, "1.2.0", "fr").count("{#")
+    for fields, field in (({"title": "", "body": "x"}, "title"), ({"title": "x", "body": " "}, "body"),
+                          ({"title": "x", "body": "### 9 Y {#duty.y}"}, "body"),
+                          ({"title": "x {#a.b}", "body": "x"}, "title")):  # fmt: skip
+        answer = post(desk, page, **fields)
+        assert answer.status_code == 422
+        assert f'id="{field}-error"' in html(answer)
+    assert desk.get(f"{DESK}/1.2.0/clauses/no.such").status_code == 404
+
+
+def test_what_a_translation_lacks_is_marked(desk: Client) -> None:
+    draft(desk)
+    edit(desk, "1.2.0", "{#restriction.unlawful_use}\n\n", "{#restriction.unlawful_use}\n\nNever. ", "en")
+    seen = text_of(desk.get(f"{DESK}/1.2.0/clauses?lang=fr"))
+    assert "1 clause lacks something" in seen
+    assert "Not changed with the prevailing text" in seen
+    text = words(desk, "1.2.0", "fr")
+    cut = text[: text.index("### A.13 ")] + "### A.13 Autre {#restriction.autre}\n\nRien.\n"
+    assert post(desk, f"{DESK}/1.2.0/text?lang=fr", text=cut).status_code == 303
+    seen = text_of(desk.get(f"{DESK}/1.2.0/clauses?lang=fr"))
+    assert "Missing" in seen
+    assert "Not in the prevailing text" in seen
+
+
+def test_a_vote_stands_behind_a_version(desk: Client) -> None:
+    draft(desk)
+    vote = {"body": "Steering committee", "decided_at": "2026-01-02", "votes_for": "12", "votes_against": "1",
+            "votes_abstain": "0", "minutes_sha256": "a" * 64}  # fmt: skip
+    page = f"{DESK}/1.2.0/resolution"
+    wrong = {"minutes_sha256": ["x"], "votes_for": ["many", "9" * 30], "decided_at": ["9999-12-31", "soon"]}
+    for changed, field in [({field: value}, field) for field, values in wrong.items() for value in values]:
+        answer = post(desk, page, **{**vote, **changed})
+        assert answer.status_code == 422
+        assert f'id="{field}-error"' in html(answer)
+    assert post(desk, page, **vote).status_code == 303
+    assert "12 for, 1 against" in text_of(desk.get(f"{DESK}/1.2.0"))
+    assert post(desk, page, **vote).status_code == 409
 
 
 def test_drafts_are_hidden_from_everybody_else(app: Any, desk: Client, people: dict[str, User]) -> None:
@@ -161,7 +282,9 @@ def test_drafts_are_hidden_from_everybody_else(app: Any, desk: Client, people: d
             f"{DESK}/draft",
             f"{DESK}/1.2.0",
             f"{DESK}/1.2.0/text",
-            f"{DESK}/1.2.0/publish",
+            f"{DESK}/1.2.0/approve",
+            f"{DESK}/1.2.0/publish-now",
+            f"{DESK}/1.2.0/clauses",
         ):
             assert other.get(path).status_code == 403
 
@@ -186,7 +309,7 @@ def test_drafting_again_goes_on_with_the_draft(desk: Client) -> None:
         ("Only words.", "no clause"),
         ("### 1.1 No key\n\nWords.", "number, a title and a key"),
         ("### 1 A {#a.b}\n\nx\n\n### 2 B {#a.b}\n\ny", "stands twice"),
-        ("### 1 A {#a.b}\n\nx\n\n### 1 B {#a.c}\n\ny", "number 1 stands twice"),
+        ("### 1 A {#a.b}\n\nx\n\n### 1 B {#a.c}\n\ny", "number 1 on line 5 stands twice"),
         ("### 1 A {#a.b}\n\n" + "x" * 400_000, "400,000"),
     ],
 )
@@ -200,7 +323,7 @@ def test_words_that_cannot_be_a_license_are_refused(desk: Client, text: str, why
 
 
 def test_published_words_cannot_be_edited(desk: Client) -> None:
-    for part in ("text", "description", "publish"):
+    for part in ("text", "description", "submit", "clauses/preamble.purpose"):
         assert desk.get(f"{DESK}/1.1.0/{part}").status_code == 409
     assert desk.get(f"{DESK}/9.9.9/text").status_code == 404
     assert desk.get(f"{DESK}/1.1.0?lang=xx").status_code == 404
@@ -227,32 +350,32 @@ def test_a_description_has_to_be_whole(desk: Client, changed: dict[str, str], fi
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
-        ({"materiality": "editorial"}, "materiality"),
-        ({"materiality": ""}, "materiality"),
         ({"required_by": ""}, "required_by"),
         ({"required_by": "2001-01-01"}, "required_by"),
         ({"effective_at": "2001-01-01"}, "effective_at"),
+        ({"effective_at": ""}, "effective_at"),
         ({"effective_at": "soon"}, "effective_at"),
         ({"effective_at": "9999-12-31"}, "required_by"),
     ],
 )
-def test_weight_and_dates_have_to_fit(desk: Client, changed: dict[str, str], field: str) -> None:
-    ready(desk)
-    day = (utcnow() + timedelta(days=30)).date().isoformat()
-    fields = {"materiality": "material", "effective_at": "", "required_by": day, **changed}
-    answer = post(desk, f"{DESK}/1.2.0/publish", **fields)
+def test_dates_have_to_fit(desk: Client, second: Client, changed: dict[str, str], field: str) -> None:
+    approved(desk, second)
+    days = {"effective_at": 20, "required_by": 60}
+    fields = {name: (utcnow() + timedelta(days=n)).date().isoformat() for name, n in days.items()}
+    answer = go(desk, "schedule", **{**fields, **changed})
     assert answer.status_code == 422
     assert f'id="{field}-error"' in html(answer)
 
 
-def test_a_draft_that_changed_since_it_was_looked_at_is_not_published(app: Any, desk: Client) -> None:
+def test_a_version_that_changed_since_it_was_looked_at_is_not_approved(app: Any, desk: Client, second: Client) -> None:
     ready(desk)
-    asked = post(desk, f"{DESK}/1.2.0/publish", materiality="material_immediate")
-    assert asked.status_code == 200
-    edit(desk, "1.2.0", "1.1.0", "1.2.0", "en")
-    answer = desk.post(f"{DESK}/1.2.0/publish", data=confirmation(asked))
-    assert answer.status_code == 409
-    assert found(app, "1.2.0").state is VersionState.DRAFT
+    assert go(desk, "submit").status_code == 303
+    looked = confirmation(second.get(f"{DESK}/1.2.0/approve"))
+    assert post(second, f"{DESK}/1.2.0/return", words="A typo.").status_code == 303
+    edit(desk, "1.2.0", "Never. ", "Never ever. ", "en", "es", "fr", "zh")
+    assert go(desk, "submit").status_code == 303
+    assert second.post(f"{DESK}/1.2.0/approve", data=looked).status_code == 409
+    assert found(app, "1.2.0").state is VersionState.IN_REVIEW
 
 
 def test_a_translation_that_lags_behind_is_named(desk: Client) -> None:
@@ -260,8 +383,7 @@ def test_a_translation_that_lags_behind_is_named(desk: Client) -> None:
     edit(desk, "1.2.0", "{#restriction.unlawful_use}\n\n", "{#restriction.unlawful_use}\n\nNever. ", "en")
     assert post(desk, f"{DESK}/1.2.0/description", **said()).status_code == 303
     seen = text_of(desk.get(f"{DESK}/1.2.0"))
-    assert "restriction.unlawful_use changed in its reach, but its 'es' text did not" in seen
-    day = (utcnow() + timedelta(days=30)).date().isoformat()
-    answer = post(desk, f"{DESK}/1.2.0/publish", materiality="material", required_by=day)
+    assert "restriction.unlawful_use changed in its reach, but its Spanish text did not" in seen
+    answer = go(desk, "submit")
     assert answer.status_code == 422
-    assert "its 'es' text did not" in text_of(answer)
+    assert "its Spanish text did not" in text_of(answer)

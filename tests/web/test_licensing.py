@@ -4,7 +4,6 @@ import re
 from datetime import timedelta
 from hashlib import sha256
 from html import unescape
-from io import BytesIO
 from typing import Any
 
 import pytest
@@ -12,11 +11,9 @@ import sqlalchemy as sa
 import time_machine
 
 from portal.accounts.models import User
-from portal.adapters import pdf
 from portal.core.clock import utcnow
 from portal.core.db import transaction
 from portal.licensing.models import Ceremony, Signature
-from portal.signing import service as signing
 from tests import conduct, licensed
 from tests.site import Client, text_of
 
@@ -157,42 +154,6 @@ def test_signing_from_the_text_to_the_receipt(app: Any, browser: Client) -> None
     assert sha256(evidence.data).hexdigest() in text_of(browser.get(where))
     assert "BLOOM Responsible Use License 1.1.0" in text_of(browser.get("/settings/signatures"))
     assert browser.get(SIGN).headers["Location"] == where
-
-
-def make_receipts(app: Any) -> None:
-    """Do what the background work does."""
-    with transaction(app.engine) as session:
-        for order in signing.pending_receipts(session):
-            body = pdf.receipt(order.evidence, base_url="https://portal.example", **order.values)
-            name = sha256(body).hexdigest()
-            (app.extensions["receipts"] / f"{name}.pdf").write_bytes(body)
-            signing.store_receipt(session, signature_id=order.signature_id, pdf_sha256=name, now=utcnow())
-
-
-def test_a_receipt_is_handed_out_and_anyone_can_check_it(app: Any, browser: Client) -> None:
-    where = sign(browser).headers["Location"]
-    make_receipts(app)
-    assert "Download the receipt" in text_of(browser.get(where))
-    receipt = browser.get(f"{where}/receipt.pdf").data
-    assert receipt.startswith(b"%PDF")
-    stranger = Client(app)
-
-    def check(body: bytes) -> Any:
-        csrf = re.findall(r'name="csrf_token"[^>]*value="([^"]*)"', html(stranger.get("/verify")))[0]
-        data = {"csrf_token": unescape(csrf), "file": (BytesIO(body), "receipt.pdf")}
-        return stranger.post("/verify", data=data, content_type="multipart/form-data")
-
-    assert "holds." in text_of(check(receipt))
-    for broken, why in (
-        (receipt + b"\n%", "not the receipt that was issued"), (b"", "Choose the PDF"),
-        (b"%PDF-1.7 nothing", "no receipt of this portal"), (b"x" * (1 << 20) + b"x", "at most 1 MB"),
-    ):  # fmt: skip
-        answer = check(broken)
-        assert answer.status_code == 422
-        assert why in text_of(answer)
-    for file in app.extensions["receipts"].glob("*.pdf"):
-        file.write_bytes(b"damaged")
-    assert browser.get(f"{where}/receipt.pdf").status_code == 404
 
 
 def test_a_signature_is_there_for_the_signer_alone(app: Any, browser: Client) -> None:

@@ -12,6 +12,7 @@ from portal.core.clock import utcnow
 from portal.core.db import transaction
 from portal.licensing.models import SignatureAnnex
 from portal.moderation import service as moderation
+from portal.proofs import service as proofs
 from portal.tokens import service as tokens
 from tests import conduct
 from tests.factories import CARD, FILES, Make
@@ -81,10 +82,13 @@ def build(app: Any) -> World:
         )
         values = {
             "<namespace>": "lab", "<name>": "model", "<slug>": conduct.SLUG, "<number>": "2.0.0",
-            "<int(max=1000000):number>": "1", "sanction": sanction, "appeal": appeal.public_id,
+            "<int(max=1000000):number>": "1", "<key>": "restriction.spam",
+            "sanction": sanction, "appeal": appeal.public_id,
             "signature": signatures["signed"].public_id, "token": owned["spare"].public_id,
-            "person": users["signed"].public_id,
+            "person": users["signed"].public_id, "<int:level>": "0", "<path:place>": "000.p/1",
         }  # fmt: skip
+    with transaction(app.engine) as session:
+        proofs.advance(session, key=app.extensions["log_key"], origin="portal.example", kept=None, now=now)
     return World(app, users, secrets, values)
 
 
@@ -92,6 +96,7 @@ def address(world: World, method: str, rule: str) -> str:
     """Return a real address of a rule."""
     special = {
         "/appeal/<ref>": "sanction", "/staff/cases/<ref>": "appeal", "/settings/signatures/<ref>": "signature",
+        "/staff/signatures/<ref>": "signature",
         "/settings/tokens/<ref>": "token", "/staff/people/<ref>": "person", "/staff/usage/quota/<ref>": "person",
     }  # fmt: skip
     for start, name in special.items():

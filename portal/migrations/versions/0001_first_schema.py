@@ -3,17 +3,82 @@
 import sqlalchemy as sa
 from alembic import op
 
-from portal.core.db import JSON_VALUE, Utc, append_only_ddl
+from portal.core.db import JSON_VALUE, Utc, append_only_ddl, frozen_ddl
 
 revision = "0001"
 down_revision = None
 
+FROZEN = {
+    "clause_change": (
+        "clause_change",
+        ["clause_id", "explanation", "from_sha256", "id", "relation", "to_sha256"],
+        "EXISTS (SELECT 1 FROM rendition r JOIN license_version v ON v.id = r.version_id JOIN rendition p ON p.version_id = v.predecessor_id WHERE r.text_sha256 = {row}.to_sha256 AND p.text_sha256 = {row}.from_sha256 AND v.state NOT IN ('draft', 'in_review'))",
+        [],
+    ),
+    "clause_text": (
+        "clause_text",
+        ["clause_id", "id", "label", "ordinal", "sha256", "span_end", "span_start", "text_sha256"],
+        "EXISTS (SELECT 1 FROM rendition r JOIN license_version v ON v.id = r.version_id WHERE r.text_sha256 = {row}.text_sha256 AND v.state NOT IN ('draft', 'in_review'))",
+        [],
+    ),
+    "license_version": (
+        "license_version",
+        [
+            "approved_by",
+            "created_at",
+            "created_by",
+            "effective_at",
+            "floor_proposal_id",
+            "id",
+            "license_id",
+            "materiality",
+            "number",
+            "ordinal",
+            "predecessor_id",
+            "required_by",
+            "state",
+            "summary",
+        ],
+        "{row}.state NOT IN ('draft', 'in_review')",
+        ["effective_at", "required_by", "state"],
+    ),
+    "license_version_dates": (
+        "license_version",
+        [
+            "approved_by",
+            "created_at",
+            "created_by",
+            "effective_at",
+            "floor_proposal_id",
+            "id",
+            "license_id",
+            "materiality",
+            "number",
+            "ordinal",
+            "predecessor_id",
+            "required_by",
+            "state",
+            "summary",
+        ],
+        "{row}.state IN ('in_force', 'superseded', 'retired')",
+        ["state"],
+    ),
+    "rendition": (
+        "rendition",
+        ["id", "language", "prevailing", "text_sha256", "version_id"],
+        "EXISTS (SELECT 1 FROM license_version v WHERE v.id = {row}.version_id AND v.state NOT IN ('draft', 'in_review'))",
+        [],
+    ),
+}
 APPEND_ONLY = {
+    "annulment": (["at", "by", "id", "kind", "proposal_id", "reason_code", "signature_id"], []),
     "attestation": (["answer", "at", "ceremony_id", "clause_id", "id", "kind", "wording_sha256"], []),
     "audit_event": (["actor", "at", "data", "id", "name", "public_id", "subject"], []),
     "blob": (["sha256", "size", "stored_at"], []),
+    "checkpoint": (["note", "root", "signed_at", "size"], []),
     "clause_text": (["clause_id", "id", "label", "ordinal", "sha256", "span_end", "span_start", "text_sha256"], []),
     "commit_": (["author", "created_at", "id", "message", "model_id", "parent_id", "revision", "title"], []),
+    "decline": (["at", "ceremony_id", "id", "reason_code"], []),
     "delivery": (
         [
             "access_token_id",
@@ -36,8 +101,30 @@ APPEND_ONLY = {
         ["bytes_sent", "complete", "finished_at"],
     ),
     "exhibit": (["ceremony_id", "id", "kind", "ref", "sha256", "shown_at"], []),
+    "leaf": (["commitment", "event_ref", "id", "index"], ["index"]),
+    "node": (["hash", "index", "level"], []),
     "notice_event": (["at", "channel", "id", "notice_id", "rung"], []),
-    "receipt": (["id", "made_at", "number", "pdf_sha256", "statement_sha256", "subject_ref"], []),
+    "proposal": (
+        [
+            "action",
+            "confirmed_at",
+            "confirmed_by",
+            "expires_at",
+            "id",
+            "page",
+            "payload",
+            "payload_sha256",
+            "proposed_at",
+            "proposed_by",
+            "public_id",
+            "subject_ref",
+        ],
+        ["confirmed_at", "confirmed_by"],
+    ),
+    "receipt": (
+        ["id", "made_at", "number", "pdf_sha256", "statement_sha256", "subject_ref", "time", "timestamped_at"],
+        [],
+    ),
     "release": (
         [
             "card_revision_id",
@@ -48,6 +135,21 @@ APPEND_ONLY = {
             "public_id",
             "published_at",
             "revision",
+        ],
+        [],
+    ),
+    "resolution": (
+        [
+            "body",
+            "decided_at",
+            "id",
+            "minutes_sha256",
+            "recorded_at",
+            "recorded_by",
+            "version_id",
+            "votes_abstain",
+            "votes_against",
+            "votes_for",
         ],
         [],
     ),
@@ -88,11 +190,12 @@ APPEND_ONLY = {
     ),
     "text": (["body", "media_type", "sha256"], []),
     "tree_entry": (["blob_sha256", "commit_id", "git_oid", "id", "lfs", "path", "size"], []),
+    "version_author": (["at", "author", "version_id"], []),
+    "version_comment": (["at", "by", "clause_key", "id", "language", "version_id", "words"], []),
 }
 
 
 def upgrade() -> None:
-    # ### commands auto generated by Alembic - please adjust! ###
     op.create_table(
         "audit_event",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -116,6 +219,14 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("stored_at", Utc(), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_blob")),
+    )
+    op.create_table(
+        "checkpoint",
+        sa.Column("size", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("root", sa.LargeBinary(), nullable=False),
+        sa.Column("note", sa.LargeBinary(), nullable=False),
+        sa.Column("signed_at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("size", name=op.f("pk_checkpoint")),
     )
     op.create_table(
         "clause",
@@ -168,6 +279,25 @@ def upgrade() -> None:
         sa.UniqueConstraint("public_id", name=op.f("uq_gated_model_public_id")),
     )
     op.create_table(
+        "leaf",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("event_ref", sa.String(), nullable=False),
+        sa.Column("commitment", sa.LargeBinary(), nullable=False),
+        sa.Column("index", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint('"index" >= 0', name=op.f("ck_leaf_index")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_leaf")),
+        sa.UniqueConstraint("event_ref", name=op.f("uq_leaf_event_ref")),
+        sa.UniqueConstraint("index", name=op.f("uq_leaf_index")),
+    )
+    op.create_index(
+        "ix_leaf_pending",
+        "leaf",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text('"index" IS NULL'),
+        postgresql_where=sa.text('"index" IS NULL'),
+    )
+    op.create_table(
         "license",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("slug", sa.String(), nullable=False),
@@ -201,6 +331,13 @@ def upgrade() -> None:
     op.create_index(op.f("ix_login_failure_address_hmac"), "login_failure", ["address_hmac"], unique=False)
     op.create_index(op.f("ix_login_failure_at"), "login_failure", ["at"], unique=False)
     op.create_table(
+        "node",
+        sa.Column("level", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("level", "index", name=op.f("pk_node")),
+    )
+    op.create_table(
         "notice",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -221,6 +358,28 @@ def upgrade() -> None:
     op.create_index("ix_notice_due", "notice", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_index(op.f("ix_notice_recipient_id"), "notice", ["recipient_id"], unique=False)
     op.create_table(
+        "proposal",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("subject_ref", sa.String(), nullable=False),
+        sa.Column("page", sa.String(), nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.Column("payload_sha256", sa.String(), nullable=False),
+        sa.Column("proposed_by", sa.String(), nullable=False),
+        sa.Column("proposed_at", Utc(), nullable=False),
+        sa.Column("confirmed_by", sa.String(), nullable=True),
+        sa.Column("confirmed_at", Utc(), nullable=True),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.CheckConstraint("(confirmed_by IS NULL) = (confirmed_at IS NULL)", name=op.f("ck_proposal_confirmed")),
+        sa.CheckConstraint("confirmed_at < expires_at", name=op.f("ck_proposal_in_time")),
+        sa.CheckConstraint("confirmed_by <> proposed_by", name=op.f("ck_proposal_two_people")),
+        sa.CheckConstraint("expires_at > proposed_at", name=op.f("ck_proposal_life")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_proposal")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_proposal_public_id")),
+    )
+    op.create_index(op.f("ix_proposal_subject_ref"), "proposal", ["subject_ref"], unique=False)
+    op.create_table(
         "receipt",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("subject_ref", sa.String(), nullable=False),
@@ -228,6 +387,15 @@ def upgrade() -> None:
         sa.Column("statement_sha256", sa.String(), nullable=False),
         sa.Column("pdf_sha256", sa.String(), nullable=False),
         sa.Column("made_at", Utc(), nullable=False),
+        sa.Column(
+            "time",
+            sa.Enum(
+                "portal", "pending", "authority", name="time", native_enum=False, create_constraint=True, length=40
+            ),
+            nullable=False,
+        ),
+        sa.Column("timestamped_at", Utc(), nullable=True),
+        sa.CheckConstraint("(time = 'authority') = (timestamped_at IS NOT NULL)", name=op.f("ck_receipt_timestamped")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipt")),
         sa.UniqueConstraint("subject_ref", "number", name=op.f("uq_receipt_subject_ref_number")),
     )
@@ -282,6 +450,10 @@ def upgrade() -> None:
         sa.Column("expires_at", Utc(), nullable=False),
         sa.Column("revoked_at", Utc(), nullable=True),
         sa.Column("last_used_at", Utc(), nullable=True),
+        sa.Column("signature_set", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["signature_set"], ["signature_set.sha256"], name=op.f("fk_access_token_signature_set"), ondelete="RESTRICT"
+        ),
         sa.ForeignKeyConstraint(
             ["user_id"], ["user_account.id"], name=op.f("fk_access_token_user_id"), ondelete="RESTRICT"
         ),
@@ -434,6 +606,18 @@ def upgrade() -> None:
     op.create_index(op.f("ix_commit__model_id"), "commit_", ["model_id"], unique=False)
     op.create_index(op.f("ix_commit__revision"), "commit_", ["revision"], unique=False)
     op.create_table(
+        "device_mistake",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_device_mistake_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_device_mistake")),
+    )
+    op.create_index(op.f("ix_device_mistake_at"), "device_mistake", ["at"], unique=False)
+    op.create_index(op.f("ix_device_mistake_user_id"), "device_mistake", ["user_id"], unique=False)
+    op.create_table(
         "license_version",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("license_id", sa.Integer(), nullable=False),
@@ -443,9 +627,12 @@ def upgrade() -> None:
             "state",
             sa.Enum(
                 "draft",
+                "in_review",
+                "approved",
                 "scheduled",
                 "in_force",
                 "superseded",
+                "retired",
                 name="state",
                 native_enum=False,
                 create_constraint=True,
@@ -473,11 +660,32 @@ def upgrade() -> None:
         sa.Column("summary", JSON_VALUE, nullable=False),
         sa.Column("created_at", Utc(), nullable=False),
         sa.Column("created_by", sa.String(), nullable=False),
+        sa.Column("approved_by", sa.String(), nullable=True),
+        sa.Column("floor_proposal_id", sa.Integer(), nullable=True),
         sa.CheckConstraint(
-            "state = 'draft' OR (effective_at IS NOT NULL AND materiality IS NOT NULL)",
-            name=op.f("ck_license_version_published"),
+            "approved_by <> created_by OR approved_by = 'system'", name=op.f("ck_license_version_two_people")
+        ),
+        sa.CheckConstraint(
+            "state IN ('draft', 'in_review') OR approved_by IS NOT NULL", name=op.f("ck_license_version_approved")
+        ),
+        sa.CheckConstraint(
+            "state IN ('draft', 'in_review') OR materiality IS NOT NULL", name=op.f("ck_license_version_weighed")
+        ),
+        sa.CheckConstraint(
+            "state IN ('draft', 'in_review', 'approved') OR effective_at IS NOT NULL OR state = 'retired'",
+            name=op.f("ck_license_version_dated"),
+        ),
+        sa.CheckConstraint(
+            "state NOT IN ('draft', 'in_review', 'approved') OR effective_at IS NULL",
+            name=op.f("ck_license_version_undated"),
         ),
         sa.CheckConstraint("required_by >= effective_at", name=op.f("ck_license_version_dates")),
+        sa.ForeignKeyConstraint(
+            ["floor_proposal_id"],
+            ["proposal.id"],
+            name=op.f("fk_license_version_floor_proposal_id"),
+            ondelete="RESTRICT",
+        ),
         sa.ForeignKeyConstraint(
             ["license_id"], ["license.id"], name=op.f("fk_license_version_license_id"), ondelete="RESTRICT"
         ),
@@ -497,8 +705,8 @@ def upgrade() -> None:
         "license_version",
         ["license_id"],
         unique=True,
-        sqlite_where=sa.text("state = 'draft'"),
-        postgresql_where=sa.text("state = 'draft'"),
+        sqlite_where=sa.text("state IN ('draft', 'in_review', 'approved')"),
+        postgresql_where=sa.text("state IN ('draft', 'in_review', 'approved')"),
     )
     op.create_table(
         "login_session",
@@ -683,6 +891,15 @@ def upgrade() -> None:
         postgresql_where=sa.text("ended_at IS NULL"),
     )
     op.create_table(
+        "salt",
+        sa.Column("event_ref", sa.String(), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["event_ref"], ["audit_event.public_id"], name=op.f("fk_salt_event_ref"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("event_ref", name=op.f("pk_salt")),
+    )
+    op.create_table(
         "access_token_model",
         sa.Column("access_token_id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
@@ -751,6 +968,52 @@ def upgrade() -> None:
         sa.UniqueConstraint("public_id", name=op.f("uq_appeal_public_id")),
     )
     op.create_table(
+        "device_code",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("hmac", sa.String(), nullable=False),
+        sa.Column("user_code", sa.String(), nullable=False),
+        sa.Column("client_id", sa.String(), nullable=False),
+        sa.Column("scopes", sa.String(), nullable=False),
+        sa.Column("network", sa.String(), nullable=False),
+        sa.Column("user_agent", sa.String(), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "pending",
+                "approved",
+                "denied",
+                "consumed",
+                "expired",
+                name="state",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("interval", sa.Integer(), nullable=False),
+        sa.Column("last_polled_at", Utc(), nullable=True),
+        sa.Column("decided_by_id", sa.Integer(), nullable=True),
+        sa.Column("decided_at", Utc(), nullable=True),
+        sa.Column("access_token_id", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["access_token_id"], ["access_token.id"], name=op.f("fk_device_code_access_token_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["decided_by_id"], ["user_account.id"], name=op.f("fk_device_code_decided_by_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_device_code")),
+        sa.UniqueConstraint("access_token_id", name=op.f("uq_device_code_access_token_id")),
+        sa.UniqueConstraint("hmac", name=op.f("uq_device_code_hmac")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_device_code_public_id")),
+        sa.UniqueConstraint("user_code", name=op.f("uq_device_code_user_code")),
+    )
+    op.create_index(op.f("ix_device_code_expires_at"), "device_code", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_device_code_network"), "device_code", ["network"], unique=False)
+    op.create_table(
         "ref",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
@@ -812,6 +1075,28 @@ def upgrade() -> None:
         postgresql_where=sa.text("prevailing"),
     )
     op.create_table(
+        "resolution",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("version_id", sa.Integer(), nullable=False),
+        sa.Column("body", sa.String(), nullable=False),
+        sa.Column("minutes_sha256", sa.String(), nullable=False),
+        sa.Column("votes_for", sa.Integer(), nullable=False),
+        sa.Column("votes_against", sa.Integer(), nullable=False),
+        sa.Column("votes_abstain", sa.Integer(), nullable=False),
+        sa.Column("decided_at", Utc(), nullable=False),
+        sa.Column("recorded_by", sa.String(), nullable=False),
+        sa.Column("recorded_at", Utc(), nullable=False),
+        sa.CheckConstraint("votes_for > votes_against", name=op.f("ck_resolution_carried")),
+        sa.CheckConstraint(
+            "votes_for >= 0 AND votes_against >= 0 AND votes_abstain >= 0", name=op.f("ck_resolution_votes")
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["license_version.id"], name=op.f("fk_resolution_version_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_resolution")),
+        sa.UniqueConstraint("version_id", name=op.f("uq_resolution_version_id")),
+    )
+    op.create_table(
         "sanction",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -852,6 +1137,31 @@ def upgrade() -> None:
     op.create_index(op.f("ix_tree_entry_blob_sha256"), "tree_entry", ["blob_sha256"], unique=False)
     op.create_index(op.f("ix_tree_entry_commit_id"), "tree_entry", ["commit_id"], unique=False)
     op.create_table(
+        "version_author",
+        sa.Column("version_id", sa.Integer(), nullable=False),
+        sa.Column("author", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["license_version.id"], name=op.f("fk_version_author_version_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("version_id", "author", name=op.f("pk_version_author")),
+    )
+    op.create_table(
+        "version_comment",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("version_id", sa.Integer(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.Column("language", sa.String(), nullable=False),
+        sa.Column("clause_key", sa.String(), nullable=False),
+        sa.Column("words", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["license_version.id"], name=op.f("fk_version_comment_version_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_version_comment")),
+    )
+    op.create_index(op.f("ix_version_comment_version_id"), "version_comment", ["version_id"], unique=False)
+    op.create_table(
         "ceremony",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -861,7 +1171,7 @@ def upgrade() -> None:
         sa.Column("nonce", sa.String(), nullable=False),
         sa.Column(
             "state",
-            sa.Enum("open", "signed", name="state", native_enum=False, create_constraint=True, length=40),
+            sa.Enum("open", "signed", "declined", name="state", native_enum=False, create_constraint=True, length=40),
             nullable=False,
         ),
         sa.Column("opened_at", Utc(), nullable=False),
@@ -1012,6 +1322,18 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_attestation_ceremony_id"), "attestation", ["ceremony_id"], unique=False)
     op.create_table(
+        "decline",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("ceremony_id", sa.Integer(), nullable=False),
+        sa.Column("reason_code", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["ceremony_id"], ["ceremony.id"], name=op.f("fk_decline_ceremony_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_decline")),
+        sa.UniqueConstraint("ceremony_id", name=op.f("uq_decline_ceremony_id")),
+    )
+    op.create_table(
         "exhibit",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("ceremony_id", sa.Integer(), nullable=False),
@@ -1069,6 +1391,29 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_signature_user_id"), "signature", ["user_id"], unique=False)
     op.create_index(op.f("ix_signature_version_id"), "signature", ["version_id"], unique=False)
+    op.create_table(
+        "annulment",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("signature_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum("withdrawn", "error", name="kind", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("proposal_id", sa.Integer(), nullable=True),
+        sa.Column("reason_code", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.CheckConstraint("(kind = 'withdrawn') = (proposal_id IS NULL)", name=op.f("ck_annulment_two_people")),
+        sa.ForeignKeyConstraint(
+            ["proposal_id"], ["proposal.id"], name=op.f("fk_annulment_proposal_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["signature_id"], ["signature.id"], name=op.f("fk_annulment_signature_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_annulment")),
+        sa.UniqueConstraint("signature_id", name=op.f("uq_annulment_signature_id")),
+    )
     op.create_table(
         "signature_annex",
         sa.Column("signature_id", sa.Integer(), nullable=False),
@@ -1142,19 +1487,23 @@ def _guard() -> None:
     for table, (columns, once) in APPEND_ONLY.items():
         for statement in append_only_ddl(table, columns, once, dialect):
             op.execute(statement)
+    for name, (table, columns, when, free) in FROZEN.items():
+        for statement in frozen_ddl(name, table=table, columns=columns, when=when, free=free, dialect=dialect):
+            op.execute(statement)
 
 
 def downgrade() -> None:
-    # ### commands auto generated by Alembic - please adjust! ###
     op.drop_table("statement_clause")
     op.drop_table("statement_of_reasons")
     op.drop_table("signature_set_item")
     op.drop_table("signature_annex")
+    op.drop_table("annulment")
     op.drop_index(op.f("ix_signature_version_id"), table_name="signature")
     op.drop_index(op.f("ix_signature_user_id"), table_name="signature")
     op.drop_table("signature")
     op.drop_index(op.f("ix_exhibit_ceremony_id"), table_name="exhibit")
     op.drop_table("exhibit")
+    op.drop_table("decline")
     op.drop_index(op.f("ix_attestation_ceremony_id"), table_name="attestation")
     op.drop_table("attestation")
     op.drop_index(op.f("ix_usage_record_user_id"), table_name="usage_record")
@@ -1167,11 +1516,15 @@ def downgrade() -> None:
     op.drop_table("delivery")
     op.drop_index(op.f("ix_ceremony_user_id"), table_name="ceremony")
     op.drop_table("ceremony")
+    op.drop_index(op.f("ix_version_comment_version_id"), table_name="version_comment")
+    op.drop_table("version_comment")
+    op.drop_table("version_author")
     op.drop_index(op.f("ix_tree_entry_commit_id"), table_name="tree_entry")
     op.drop_index(op.f("ix_tree_entry_blob_sha256"), table_name="tree_entry")
     op.drop_table("tree_entry")
     op.drop_index(op.f("ix_sanction_case_decision_id"), table_name="sanction")
     op.drop_table("sanction")
+    op.drop_table("resolution")
     op.drop_index(
         "uq_rendition_prevailing",
         table_name="rendition",
@@ -1181,9 +1534,13 @@ def downgrade() -> None:
     op.drop_table("rendition")
     op.drop_table("release")
     op.drop_table("ref")
+    op.drop_index(op.f("ix_device_code_network"), table_name="device_code")
+    op.drop_index(op.f("ix_device_code_expires_at"), table_name="device_code")
+    op.drop_table("device_code")
     op.drop_table("appeal")
     op.drop_table("access_token_scope")
     op.drop_table("access_token_model")
+    op.drop_table("salt")
     op.drop_index(
         "uq_role_holding_live",
         table_name="role_holding",
@@ -1211,10 +1568,13 @@ def downgrade() -> None:
     op.drop_index(
         "uq_license_version_draft",
         table_name="license_version",
-        sqlite_where=sa.text("state = 'draft'"),
-        postgresql_where=sa.text("state = 'draft'"),
+        sqlite_where=sa.text("state IN ('draft', 'in_review', 'approved')"),
+        postgresql_where=sa.text("state IN ('draft', 'in_review', 'approved')"),
     )
     op.drop_table("license_version")
+    op.drop_index(op.f("ix_device_mistake_user_id"), table_name="device_mistake")
+    op.drop_index(op.f("ix_device_mistake_at"), table_name="device_mistake")
+    op.drop_table("device_mistake")
     op.drop_index(op.f("ix_commit__revision"), table_name="commit_")
     op.drop_index(op.f("ix_commit__model_id"), table_name="commit_")
     op.drop_table("commit_")
@@ -1237,15 +1597,26 @@ def downgrade() -> None:
     op.drop_table("signature_set")
     op.drop_index(op.f("ix_receipt_subject_ref"), table_name="receipt")
     op.drop_table("receipt")
+    op.drop_index(op.f("ix_proposal_subject_ref"), table_name="proposal")
+    op.drop_table("proposal")
     op.drop_index(op.f("ix_notice_recipient_id"), table_name="notice")
     op.drop_index("ix_notice_due", table_name="notice", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_table("notice")
+    op.drop_table("node")
     op.drop_index(op.f("ix_login_failure_at"), table_name="login_failure")
     op.drop_index(op.f("ix_login_failure_address_hmac"), table_name="login_failure")
     op.drop_table("login_failure")
     op.drop_table("license")
+    op.drop_index(
+        "ix_leaf_pending",
+        table_name="leaf",
+        sqlite_where=sa.text('"index" IS NULL'),
+        postgresql_where=sa.text('"index" IS NULL'),
+    )
+    op.drop_table("leaf")
     op.drop_table("gated_model")
     op.drop_table("clause")
+    op.drop_table("checkpoint")
     op.drop_table("blob")
     op.drop_index(op.f("ix_audit_event_subject"), table_name="audit_event")
     op.drop_index(op.f("ix_audit_event_name"), table_name="audit_event")
@@ -1255,3 +1626,5 @@ def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for table in APPEND_ONLY:
             op.execute(f"DROP FUNCTION ao_{table}()")
+        for name in FROZEN:
+            op.execute(f"DROP FUNCTION fz_{name}()")

@@ -1,0 +1,73 @@
+"""What the command line prints is safe to open and clear to read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from portal.cli import main
+from portal.core.clock import utcnow
+from portal.core.config import Settings
+from portal.core.db import make_engine, transaction
+from portal.migrations import upgrade
+from portal.usage.models import UsageRecord
+from portal.usage.rules import Outcome, day_of
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs commands over a fresh database."""
+    monkeypatch.setenv("PORTAL_HOME", str(tmp_path))
+    engine = make_engine(Settings.from_env().database_url)
+    upgrade(engine)
+
+    def command(*args: str) -> Any:
+        return CliRunner().invoke(main, args)
+
+    command.engine = engine  # type: ignore[attr-defined]
+    yield command
+    engine.dispose()
+
+
+def test_an_exported_cell_is_never_a_formula(run: Any) -> None:
+    now = utcnow()
+    with transaction(run.engine) as session:
+        for number, name in enumerate(["=cmd|' /C calc'!A0", "+1", "-1", "@x", "lab/model"]):
+            session.add(
+                UsageRecord(
+                    request_id=f"req_{number}", model_name=name, action="infer", channel="api",
+                    outcome=Outcome.REFUSED, day=day_of(now), started_at=now,
+                )
+            )  # fmt: skip
+    day = f"{now:%Y-%m-%d}"
+    printed = run("usage", "export", "--from", day, "--to", day).output
+    assert "'=cmd" in printed
+    assert all(f",{name}," not in printed for name in ("=cmd|' /C calc'!A0", "+1", "-1", "@x"))
+    assert ",lab/model," in printed
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["explain", "nobody@example.org", "a/b", "read"], 1, "nobody@example.org has no account here"),
+        (["members", "reinstate", "nobody@example.org", "--reason", "x"], 1, "has no account here"),
+        (["licenses", "publish", "none", "1.0.0"], 1, "none"),
+        (["engine"], 1, "No weights"),
+        (["tokens", "issue"], 2, "Missing argument"),
+    ],
+)
+def test_a_failure_is_one_line_and_an_exit_code(run: Any, args: list[str], code: int, says: str) -> None:
+    done = run(*args)
+    assert done.exit_code == code
+    assert says in done.output
+    assert "Traceback" not in done.output
+    if code == 1:
+        assert len(done.output.strip().splitlines()) == 1
+
+
+def test_an_unknown_setting_stops_with_one_line(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTAL_COLOUR", "blue")
+    done = run("settings")
+    assert done.exit_code == 2
+    assert done.output.strip().startswith("portal: PORTAL_COLOUR")
