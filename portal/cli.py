@@ -73,12 +73,11 @@ def work_() -> None:
 
 @main.command()
 @click.option("--model", default="", help="NS/NAME; default: the first model that was published.")
-@click.option("--ranks", default="1", help="Processes that share the model: a number, or auto for one on each GPU.")
-def engine(model: str, ranks: str) -> None:
+def engine(model: str) -> None:
     """Run the embedded engine on a published model."""
     from portal import processes
 
-    processes.become_engine(Settings.from_env(), model, ranks)
+    processes.become_engine(Settings.from_env(), model)
 
 
 @main.command()

@@ -31,8 +31,8 @@ def web_command(settings: Settings) -> list[str]:
     ]  # fmt: skip
 
 
-def engine_command(settings: Settings, model: str, ranks: str) -> list[str]:
-    """The engine on a published model, read from the portal's own blobs and shared by some processes."""
+def engine_command(settings: Settings, model: str) -> list[str]:
+    """The engine on a published model, read from the portal's own blobs."""
     from portal.setup import engine_directory  # noqa: PLC0415
 
     name, directory = engine_directory(settings, model)
@@ -42,7 +42,7 @@ def engine_command(settings: Settings, model: str, ranks: str) -> list[str]:
         raise Conflict("socket_folder", f"{socket.parent} belongs to somebody else; set PORTAL_HOME to a shorter path.")
     return [
         sys.executable, "-m", "gated_inference.engine.server", "--model", str(directory), "--name", name,
-        "--uds", str(socket), "--ranks", ranks, "--parent-pid", str(os.getpid()),
+        "--uds", str(socket), "--parent-pid", str(os.getpid()),
     ]  # fmt: skip
 
 
@@ -53,9 +53,9 @@ def become_web(settings: Settings) -> None:
     os.execv(sys.executable, web_command(settings))  # noqa: S606
 
 
-def become_engine(settings: Settings, model: str, ranks: str) -> None:
+def become_engine(settings: Settings, model: str) -> None:
     """Replace this process by the engine."""
-    command = engine_command(settings, model, ranks)
+    command = engine_command(settings, model)
     os.chdir(ROOT)
     os.execv(sys.executable, [*command[:-2]])  # noqa: S606
 
@@ -72,7 +72,7 @@ def serve(settings: Settings, *, staff_link: bool) -> None:
     portal = [sys.executable, "-m", "portal.cli"]
     processes = [Process("web", web_command(settings)), Process("work", [*portal, "work"])]
     if settings.engines == "embedded":
-        processes.append(Process("engine", engine_command(settings, "", "auto")))
+        processes.append(Process("engine", engine_command(settings, "")))
     announce = _Announce(settings, _staff_link(settings) if staff_link else "")
     click.echo("Starting: " + ", ".join(p.name for p in processes))
     Supervisor(processes, lambda line: click.echo(f"portal: {line}", err=True)).run(announce.turn)

@@ -136,21 +136,13 @@ class Entering:
 
 
 class Batcher:
-    """Runs jobs on a model, up to a number of rows at once and of jobs waiting.
+    """Runs jobs on a model, up to a number of rows at once and of jobs waiting."""
 
-    Args:
-        blank: returns rows to begin with, when something other than the plain ones is wanted.
-    """
-
-    def __init__(
-        self, model: Any, vocabulary: Vocabulary, *, slots: int, queue: int, max_wait: float = 60.0,
-        blank: Callable[[], Rows] | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, model: Any, vocabulary: Vocabulary, *, slots: int, queue: int, max_wait: float = 60.0) -> None:
         if transformers.__version__ != TRANSFORMERS:
             raise RuntimeError(f"transformers {TRANSFORMERS} is needed, not {transformers.__version__}")
         self.model = model
         self.vocabulary = vocabulary
-        self.blank = blank or (lambda: Rows(model))
         self.slots, self.queue, self.max_wait = slots, queue, max_wait
         ends = model.config.eos_token_id
         self.ends = set(ends if isinstance(ends, list) else [ends])
@@ -246,7 +238,6 @@ class Batcher:
                 self.waiting.remove(job)
             if self.entering and self.entering.job.cancelled:
                 gone.append(self.entering.job)
-                self.entering.cache.drop()
                 self.entering = None
             gone += {row.job for row in self.rows if row.job.cancelled}
         self.counts["cancelled"] += len(gone)
@@ -259,12 +250,10 @@ class Batcher:
         if len(places) == len(self.rows):
             return
         self.rows = [self.rows[place] for place in places]
-        if self.cache is not None:
-            if self.rows:
-                self.cache.keep(places)
-            else:
-                self.cache.drop()
-                self.cache = None
+        if not self.rows:
+            self.cache = None
+        elif self.cache is not None:
+            self.cache.keep(places)
 
     def admit(self) -> None:
         """Read in prompts of waiting jobs that fit, at most so many tokens in one go."""
@@ -285,7 +274,7 @@ class Batcher:
         if self.entering is None:
             with self.changed:
                 if self.waiting and len(self.rows) + self.waiting[0].choices <= self.slots:
-                    self.entering = Entering(self.waiting.popleft(), self.blank())
+                    self.entering = Entering(self.waiting.popleft(), Rows(self.model))
                     self.counts["prompt_tokens"] += len(self.entering.job.prompt)
         return self.entering
 
@@ -295,7 +284,6 @@ class Batcher:
         rows = [Row(job, choice, self.vocabulary) for choice in range(job.choices)]
         places = self.advance(rows, logits.expand(job.choices, -1))
         if not places:
-            cache.drop()
             return []
         cache.keep([0] * len(places))
         self.rows += [rows[place] for place in places]

@@ -1,20 +1,14 @@
-"""What the engine makes of the model: eight requests at once against one after another and against one padded batch,
-and one stream over HTTP against a bare loop.
-"""
+"""What the engine makes of the model: eight requests at once against one after another, and one stream over HTTP."""
 
-import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from gated_inference.engine.batcher import Batcher
-from gated_inference.engine.cache import Rows
 from gated_inference.engine.model import load
 from gated_inference.engine.sampling import Sampling
 from gated_inference.engine.text import Vocabulary
@@ -22,123 +16,80 @@ from tests.engine.conftest import FOLDER, NAME, Collected, Runner, Server, servi
 
 ROUNDS = 3
 LENGTH, STREAM_LENGTH = 64, 256
-UNEVEN = (96, 24, 64, 80, 32, 96, 48, 72)
 PROMPTS = (
     "Everyone has the right to", "Toute personne a droit à", "Toda persona tiene derecho a", "人人有权",
     "All human beings are born free and equal in dignity", "Kila mtu ana haki ya", "Setiap orang berhak", "Article 1",
 )  # fmt: skip
 
 
-def used(process: int) -> float:
-    """Return the seconds of computing that a process has had."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def timed(work: Callable[..., None], *args: Any, process: int = os.getpid()) -> tuple[float, float]:
-    """Return the seconds that some work takes on the clock, and those that a process computes for it."""
-    began, before = time.perf_counter(), used(process)
-    work(*args)
-    return time.perf_counter() - began, used(process) - before
-
-
-def generated(model: Any, ids: list[int], length: int) -> None:
-    """Write one greedy answer with transformers' own generate."""
+def generated(model: Any, ids: list[int], length: int) -> float:
+    """Return the seconds that transformers' own generate takes for one greedy answer."""
     prompt = torch.tensor([ids])
+    began = time.perf_counter()
     out = model.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=length, do_sample=False, pad_token_id=3
     )  # fmt: skip
+    taken = time.perf_counter() - began
     assert out.shape[1] == len(ids) + length
+    return taken
 
 
-def bare(model: Any, ids: list[int], length: int) -> None:
-    """Write one answer in a loop that does nothing but run the model and take the likeliest token."""
-    rows = Rows(model)
-    logits = rows.feed(torch.tensor([ids]))
-    for _ in range(length - 1):
-        logits = rows.feed(logits.argmax(dim=-1, keepdim=True))
-    int(logits.argmax())
+def batched(runner: Runner, prompts: list[list[int]]) -> float:
+    """Return the seconds that the batcher takes for all prompts at once."""
+    common: dict[str, Any] = {"max_tokens": LENGTH, "sampling": Sampling(temperature=0.0), "ignore_eos": True}
+    began = time.perf_counter()
+    collected: list[Collected] = runner.run(*({"prompt": prompt, **common} for prompt in prompts))
+    taken = time.perf_counter() - began
+    assert sum(piece.sampled for out in collected for piece in out.pieces) == LENGTH * len(prompts)
+    return taken
 
 
-@torch.inference_mode()
-def padded(model: Any, prompts: list[list[int]], length: int) -> None:
-    """Write answers in one batch that is all there at the beginning, and goes on until the longest one ends."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[3] * (width - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    cache: Any = DynamicCache(config=model.config)
-    for _ in range(length):
-        out = model(input_ids=ids, attention_mask=mask, cache=cache, use_cache=True, logits_to_keep=1)
-        ids = out.logits[:, -1].argmax(dim=-1, keepdim=True)
-        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-    ids.tolist()
-
-
-def batched(runner: Runner, prompts: list[list[int]], lengths: Sequence[int]) -> None:
-    """Write answers to all prompts at once with the batcher."""
-    common: dict[str, Any] = {"sampling": Sampling(temperature=0.0), "ignore_eos": True}
-    collected: list[Collected] = runner.run(
-        *({"prompt": prompt, "max_tokens": length, **common} for prompt, length in zip(prompts, lengths, strict=True))
-    )
-    assert sum(piece.sampled for out in collected for piece in out.pieces) == sum(lengths)
-
-
-def streamed(server: Server, prompt: str) -> None:
-    """Call over HTTP and read the answer's stream to its end."""
+def streamed(server: Server, prompt: str) -> float:
+    """Return the seconds from sending one call over HTTP to the end of its stream."""
     body = {
         "model": NAME, "prompt": prompt, "max_tokens": STREAM_LENGTH, "temperature": 0, "stream": True,
         "ignore_eos": True,
     }  # fmt: skip
     with server.client() as client:
         client.get("/health")
+        began = time.perf_counter()
         with client.stream("POST", "/v1/completions", json=body) as response:
             last = b"".join(response.iter_raw())[-16:]
+        taken = time.perf_counter() - began
     assert last.endswith(b"data: [DONE]\n\n")
-
-
-def one_by_one(model: Any, prompts: list[list[int]]) -> None:
-    """Write answers to all prompts one after another."""
-    for prompt in prompts:
-        generated(model, prompt, LENGTH)
+    return taken
 
 
 def measure() -> dict[str, float]:
-    """Return ratios of time, the same of computing time, and tokens a second.
-
-    All are medians of alternating rounds, on the demo model in 32 bits. On a machine that does other things as well,
-    only the ratios of computing time mean something.
-    """
+    """Return tokens a second and their ratios, medians of three alternating rounds, on the demo model in 32 bits."""
     model, vocabulary = load(FOLDER), Vocabulary(FOLDER)
     model.generation_config.eos_token_id = None  # all answers have the length asked for
     prompts = [vocabulary.encode(prompt) for prompt in PROMPTS]
     batcher = Batcher(model, vocabulary, slots=len(prompts), queue=len(prompts))
     batcher.start()
-    runner = Runner(batcher)
+    serial_times, batch_times, stream_times, plain_times = [], [], [], []
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
-        rounds = [
-            (
-                timed(one_by_one, model, prompts),
-                timed(batched, runner, prompts, [LENGTH] * len(prompts)),
-                timed(padded, model, prompts, max(UNEVEN)),
-                timed(batched, runner, prompts, UNEVEN),
-                timed(bare, model, prompts[0], STREAM_LENGTH),
-                timed(streamed, server, PROMPTS[0], process=server.process.pid),
+        for round_ in range(ROUNDS + 1):
+            times = (
+                sum(generated(model, prompt, LENGTH) for prompt in prompts),
+                batched(Runner(batcher), prompts),
+                streamed(server, PROMPTS[0]),
+                generated(model, prompts[0], STREAM_LENGTH),
             )
-            for _ in range(ROUNDS + 1)
-        ]
+            if round_:  # the first warms up
+                for kept, taken in zip((serial_times, batch_times, stream_times, plain_times), times, strict=True):
+                    kept.append(taken)
     batcher.close()
-    figures = {}
-    for place, name in enumerate(("", "_cpu")):
-        # The first round warms up.
-        times = [statistics.median(each[place] for each in column) for column in zip(*rounds[1:], strict=True)]
-        serial, batch, ideal, uneven, plain, stream = times
-        figures[f"engine_batch{name}_ratio"] = round(serial / batch, 2)
-        figures[f"engine_uneven{name}_ratio"] = round(ideal / uneven, 2)
-        figures[f"engine_stream{name}_ratio"] = round(plain / stream, 2)
-        if not name:
-            figures["engine_batch_tokens_per_s"] = round(LENGTH * len(prompts) / batch)
-            figures["engine_stream_tokens_per_s"] = round(STREAM_LENGTH / stream)
-    return figures
+    serial, batch, stream, plain = map(statistics.median, (serial_times, batch_times, stream_times, plain_times))
+    tokens = LENGTH * len(prompts)
+    return {
+        "engine_batch_ratio": round(serial / batch, 2),
+        "engine_stream_ratio": round(plain / stream, 2),
+        "engine_serial_tokens_per_s": round(tokens / serial),
+        "engine_batch_tokens_per_s": round(tokens / batch),
+        "engine_stream_tokens_per_s": round(STREAM_LENGTH / stream),
+        "engine_generate_tokens_per_s": round(STREAM_LENGTH / plain),
+    }
 
 
 if __name__ == "__main__":
