@@ -99,10 +99,19 @@ def step_in_and_back(visitor: Callable[[], Visitor], portal: RunningPortal, ada:
     colleague.fill(reasons="The texts were marked.").press("Answer the appeal")
     assert ask(portal, token).status_code == 200
     assert set(ada.gate(MODEL).values()) == {"met"}
-    assert any("overturned" in mail for mail in portal.mails_to(ada.email))
+    wait_for_mail(ada, "overturned")
     admin = staff(visitor, portal, "ad@story.example", "admin")
     assert "moderation:case_decision:overturned" in admin.open("/staff/audit").words()
     assert MODEL in admin.open("/staff/usage").words()
+
+
+def wait_for_mail(person: Visitor, word: str) -> None:
+    """Mail goes out in the background, so it may be a moment late."""
+    for _ in range(100):
+        if any(word in mail for mail in person.portal.mails_to(person.email)):
+            return
+        person.page.wait_for_timeout(200)
+    raise AssertionError(f"no mail with {word!r} within 20 s")
 
 
 def wait_for_receipt(person: Visitor, signature: str) -> Any:
