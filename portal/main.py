@@ -1,7 +1,6 @@
 """The control plane, composed: every package's pages, and what they need from below and from outside."""
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
 from portal.downloads import api as hub_api
 from portal.downloads.edge import Downloads
-from portal.edge.health import Health
+from portal.edge.health import Health, heartbeat
 from portal.edge.journal import Journal, unread
 from portal.edge.routes import Request as EdgeRequest
 from portal.files.service import Store
@@ -122,14 +121,10 @@ def _mount_edges(app: PortalApp, settings: Settings) -> None:
 
 
 def _parts(app: PortalApp, settings: Settings, pool: Any) -> dict[str, Any]:
-    alive: Path = settings.home / "run" / "work.alive"
+    work = heartbeat(settings.home / "run" / "work.alive", utcnow)
 
     def database() -> str:
         return "" if is_current(app.engine) else "the schema is older than this program; run `portal init`"
-
-    def work() -> str:
-        fresh = alive.exists() and utcnow().timestamp() - alive.stat().st_mtime < 15  # noqa: PLR2004
-        return "" if fresh else "the background process gives no sign of life"
 
     def log() -> str:
         key = app.extensions["log_key"]

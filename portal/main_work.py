@@ -20,6 +20,7 @@ from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
 from portal.core.errors import PortalError
 from portal.deliveries import service as deliveries
+from portal.edge.health import beat
 from portal.edge.journal import Batch, JournalReader, Record, Run
 from portal.licensing import service as licensing
 from portal.moderation import service as moderation
@@ -81,7 +82,7 @@ class Work:
 
     def touch(self) -> bool:
         """Leave the sign of life that `/readyz` looks for."""
-        self.alive.touch()
+        beat(self.alive)
         return False
 
     def replay(self) -> bool:

@@ -1,6 +1,5 @@
 """The log: every event gets its place, every checkpoint extends the one before, and whoever changes either is found."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +14,8 @@ from portal.audit.models import Salt
 from portal.audit.rules import CardDrafted
 from portal.core.actor import SYSTEM
 from portal.core.config import SettingError
-from portal.core.db import make_engine, transaction
+from portal.core.db import transaction
 from portal.core.errors import Conflict
-from portal.migrations import upgrade
 from portal.proofs import rules, service
 from portal.proofs.models import Checkpoint, Node
 from tests.logged import ORIGIN, advance, behind_the_back, entries, index_of, record
@@ -109,26 +107,6 @@ def test_many_pending_leaves_are_taken_in_turns(session: Session, now: datetime,
     assert not service.number_pending(session, limit=3)
     assert not service.number_pending(session, limit=3)
     assert service.root(session, at=before + 5) == root(entries(session))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    """A database of either kind for this test alone, in which work is committed."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'own.db'}"
-    else:
-        server = make_engine(request.getfixturevalue("postgres_url"))
-        with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("CREATE DATABASE log_own"))
-        url = server.url.set(database="log_own").render_as_string(hide_password=False)
-    engine = make_engine(url)
-    upgrade(engine)
-    yield engine
-    engine.dispose()
-    if request.param == "postgresql":
-        with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("DROP DATABASE log_own WITH (FORCE)"))
-        server.dispose()
 
 
 @pytest.mark.parametrize("own", ["postgresql"], indirect=True)

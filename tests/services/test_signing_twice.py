@@ -1,42 +1,18 @@
 """Clicking twice at the same moment, in threads and on both databases, in work that is committed."""
 
 import threading
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 
-from portal.core.db import make_engine, transaction
+from portal.core.db import transaction
 from portal.core.errors import PortalError
 from portal.licensing.models import Ceremony, Signature
 from portal.licensing.rules import CeremonyState
-from portal.migrations import upgrade
 from portal.signing import service
 from portal.signing.rules import Sitting
 from tests import conduct, licensed
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    """A database of either kind for this test alone, in which work is committed."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'own.db'}"
-    else:
-        server = make_engine(request.getfixturevalue("postgres_url"))
-        with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("CREATE DATABASE signing_own"))
-        url = server.url.set(database="signing_own").render_as_string(hide_password=False)
-    engine = make_engine(url)
-    upgrade(engine)
-    yield engine
-    engine.dispose()
-    if request.param == "postgresql":
-        with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("DROP DATABASE signing_own WITH (FORCE)"))
-        server.dispose()
 
 
 def at_once(*attempts: Any) -> list[Any]:
