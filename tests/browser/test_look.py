@@ -88,6 +88,7 @@ def admin(portal: RunningPortal) -> Any:
 
 def faults_of(visitor: Visitor, name: str, width: int) -> list[str]:
     """Look at the page that is open, and say what is wrong with it."""
+    visitor.page.wait_for_load_state()  # a click ends when the next page begins, and its style sheet comes later
     if folder := os.environ.get("PORTAL_PICTURES"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         visitor.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
