@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check bench lock native native-browser hub-clients
+.PHONY: run test test-vllm check bench lock native native-browser hub-clients
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
@@ -21,6 +21,10 @@ run: .venv/ready native
 
 test: .venv/ready native native-browser hub-clients
 	@$(BIN)/python -m pytest
+
+test-vllm: .venv/ready native # the portal in front of a real vLLM server; an environment of 3.5 GB
+	@$(BIN)/python -m tests.vllm.environment
+	@$(BIN)/python -m pytest tests/vllm/real_server.py
 
 check: .venv/ready
 	@$(BIN)/ruff format --check --quiet .

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from portal import commands
+from portal import commands, commands_proof
 from portal.commands import fail, json_option, show
 from portal.core.config import SettingError, Settings
 from portal.core.errors import PortalError
@@ -73,11 +73,12 @@ def work_() -> None:
 
 @main.command()
 @click.option("--model", default="", help="NS/NAME; default: the first model that was published.")
-def engine(model: str) -> None:
+@click.option("--ranks", default="auto", help="Processes that share the model; auto: one for each GPU.")
+def engine(model: str, ranks: str) -> None:
     """Run the embedded engine on a published model."""
     from portal import processes
 
-    processes.become_engine(Settings.from_env(), model)
+    processes.become_engine(Settings.from_env(), model, ranks)
 
 
 @main.command()
@@ -108,8 +109,9 @@ for command in (
     commands.models,
     commands.tokens,
     commands.explain,
-    commands.receipts,
-    commands.audit,
+    commands_proof.receipts,
+    commands_proof.audit,
+    commands_proof.log,
     commands.usage,
 ):
     main.add_command(command)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.core.actor import SYSTEM, Actor
@@ -88,6 +87,20 @@ def staff_add(email: str, role: str, name: str) -> None:
             session, email=email, name=name, role=Role(role), pepper=settings.pepper, by=SYSTEM, now=utcnow()
         )
     click.echo(f"{settings.base_url}/invite/{secret}")
+
+
+@staff.command("end")
+@click.argument("email")
+@click.option("--role", required=True, type=click.Choice(["license_editor", "card_editor", "moderator", "admin"]))
+def staff_end(email: str, role: str) -> None:
+    """Take a staff role from somebody, from their next request on."""
+    from portal.accounts import service
+    from portal.accounts.rules import Role
+
+    with work() as (session, _settings):
+        user = person(session, email)
+        service.end_role(session, user_id=user.id, role=Role(role), by=SYSTEM, now=utcnow())
+    click.echo(f"{email} is no {role} any more.")
 
 
 @click.group()
@@ -294,60 +307,6 @@ def explain(email: str, model: str, action: str, as_json: bool) -> None:
         for row in rows:
             click.echo(f"  [{row['state']}] {row['code']}: {row['message']} {row['url']}".rstrip())
     sys.exit(0 if decision.allowed else 1)
-
-
-@click.group()
-def receipts() -> None:
-    """Receipts of signatures."""
-
-
-@receipts.command("verify")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def receipts_verify(file: Path) -> None:
-    """Recompute a receipt: seal, evidence, text and file; names the first thing that does not hold."""
-    from portal.adapters import pades, pdf, seal_key
-    from portal.receipts import service
-
-    with work(write=False) as (session, settings):
-        trusted = seal_key.open_seal(settings, now=utcnow()).trusted
-        found = service.verify(
-            session, pdf=file.read_bytes(), check_seal=lambda body: pades.verify(body, trusted),
-            read_attachment=pdf.attachment,
-        )  # fmt: skip
-    click.echo(service.line(found))
-
-
-@click.group()
-def audit() -> None:
-    """What happened, and the log that commits to it."""
-
-
-@audit.command("verify")
-@json_option
-def audit_verify(as_json: bool) -> None:
-    """Recompute every event, the tree and every checkpoint; names the first thing that does not hold."""
-    from portal.adapters.signing_key import open_key
-    from portal.audit import service
-    from portal.core.errors import Conflict
-
-    with work(write=False) as (session, settings):
-        key = open_key(settings.home)
-        kept = key.kept()
-        if session.get_bind().dialect.name == "postgresql":
-            session.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-        try:
-            found = service.verify(session, key=key, kept=kept)
-        except Conflict as error:
-            if as_json:
-                show({"holds": False, "code": error.code, "problem": error.message}, as_json=True)
-            fail(error.message)
-    if as_json:
-        show({"holds": True, **vars(found)}, as_json=True)
-    else:
-        click.echo(
-            f"The log holds: {found.events} events, {found.entries} entries ({found.pending} pending), "
-            f"{found.checkpoints} checkpoints, root {found.root}"
-        )
 
 
 def _cell(value: Any) -> Any:

@@ -7,14 +7,16 @@ from urllib.parse import urlsplit
 from flask import Flask, Request
 from sqlalchemy.orm import Session
 
+from gated_inference import openapi as inference_api
 from gated_inference.edge import Inference
 from gated_inference.pool import make_pool
 from portal.access.edge import Door
-from portal.adapters import hub, markup, pades, pdf, seal_key
+from portal.adapters import authority, hub, markup, pades, pdf, seal_key
 from portal.adapters.hashing import Hasher
 from portal.adapters.signing_key import open_key
 from portal.catalog import service as catalog
 from portal.core.actor import ANONYMOUS, Actor
+from portal.core.build import commit
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
@@ -32,17 +34,17 @@ from portal.tokens import service as tokens
 from portal.usage import service as usage
 from portal.usage.rules import Counters
 from portal.web import app as web
-from portal.web import errors, headers, templating
+from portal.web import errors, headers, openapi, templating
 from portal.web.app import PortalApp
 from portal.web.mount import mount
 
 PAGES = (
     "access.views", "access.api", "accounts.views", "accounts.staff", "audit.staff", "catalog.views", "catalog.staff",
     "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "identity.views", "licensing.views",
-    "drafting.staff", "publishing.staff", "annulments.views", "annulments.staff", "signing.views", "moderation.views",
-    "moderation.staff", "oauth.views", "oauth.api",
-    "people.staff", "proofs.api", "receipts.views", "tokens.api", "transparency.views", "usage.views", "usage.staff",
-    "usage.api",
+    "drafting.staff", "publishing.staff", "reviews.staff", "annulments.views", "annulments.staff", "signing.views",
+    "moderation.views", "moderation.staff", "oauth.views", "oauth.api", "people.staff", "campaigns.staff",
+    "proofs.api", "receipts.views", "tokens.api", "transparency.views", "usage.views", "usage.staff", "usage.api",
+    "witnesses.api",
 )  # fmt: skip
 FORM_LIMIT = 2 << 20
 
@@ -75,10 +77,18 @@ def create_app(settings: Settings) -> PortalApp:
         license_asked_for=catalog.asking_for, receipts=settings.folder("receipts"),
     )  # fmt: skip
     seal = app.extensions["seal"] = seal_key.open_seal(settings, now=utcnow())
-    app.extensions["check_seal"] = lambda body: pades.verify(body, seal.trusted)
+    roots = authority.read_roots(settings.timestamp_root)
+    app.extensions["check_seal"] = lambda body: pades.verify(body, seal.trusted, roots)
     log_key = app.extensions["log_key"] = open_key(settings.home)
-    app.extensions["vkey"] = f"{vkey(origin_of(settings.base_url), log_key.public)}\n".encode()
+
+    def log_vkey() -> bytes:
+        """Asked each time, since the key may be handed over while this runs."""
+        return f"{vkey(origin_of(settings.base_url), log_key.public)}\n".encode()
+
+    app.extensions["vkey"] = log_vkey
+    app.extensions["commit"] = commit()
     _mount_edges(app, settings)
+    openapi.mount(app, inference_api.paths())
     return app
 
 

@@ -13,8 +13,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from portal.adapters import pades, pdf
+from portal.adapters.authority import open_authority
 from portal.adapters.mail import MailFailed, make_mailer
-from portal.adapters.signing_key import open_key
+from portal.adapters.outside import OutsideError
+from portal.adapters.signing_key import holds, open_key
+from portal.adapters.witnesses import SeenElse, Witness, WitnessError, open_witnesses
+from portal.campaigns import service as campaigns
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
@@ -25,11 +29,16 @@ from portal.edge.journal import Batch, JournalReader, Record, Run
 from portal.licensing import service as licensing
 from portal.moderation import service as moderation
 from portal.notices import service as notices
+from portal.previews import service as previews
 from portal.proofs import service as proofs
 from portal.proofs.rules import digest, origin_of
 from portal.receipts import service as receipts
+from portal.reviews import service as reviews
 from portal.tokens import service as tokens
 from portal.usage import service as usage
+from portal.usage.rules import day_of
+from portal.witnesses import service as witnesses
+from portal.witnesses.rules import read_word
 
 PAUSE = 0.05
 BATCH = 500
@@ -70,6 +79,9 @@ class Work:
         self.receipts = settings.folder("receipts")
         self.sealer = pades.open_sealer(settings, now=utcnow())
         self.log_key = open_key(settings.home)
+        self.witnesses = open_witnesses(settings)
+        # Not the one that seals ask: a checkpoint that waits must not keep receipts waiting, nor the other way round.
+        self.clockmaker = open_authority(settings)
         self.alive: Path = settings.folder("run") / "work.alive"
         self.jobs = [
             Job("sign of life", self.touch, 2),
@@ -77,7 +89,11 @@ class Work:
             Job("mail", self.mail, 0.5),
             Job("receipts", self.receipt, 0.5),
             Job("clock", self.clock, 5),
+            Job("preview", self.preview, 1),
+            Job("reminders", self.remind, 5),
             Job("log", self.log, 1),
+            Job("witnesses", self.witness, 1),
+            Job("day", self.day, 60),
         ]
 
     def touch(self) -> bool:
@@ -144,8 +160,11 @@ class Work:
         """Make receipts of signatures; they are drawn and sealed outside the transactions, and each only once."""
         with transaction(self.engine, write=False) as session:
             orders = receipts.pending(session, limit=5, timestamps=self.sealer.asks)
+            daily = witnesses.in_short(session) if orders else None
         for order in orders:
-            drawn = pdf.receipt(order.evidence, seal=self.sealer.seal, base_url=self.settings.base_url, **order.values)
+            drawn = pdf.receipt(
+                order.evidence, seal=self.sealer.seal, base_url=self.settings.base_url, daily=daily, **order.values
+            )
             make = self.sealer.make if order.number == 1 else self.sealer.with_timestamp
             sealed = make(drawn, now=utcnow())
             if sealed is None:
@@ -166,7 +185,25 @@ class Work:
         with transaction(self.engine) as session:
             licensing.arrive(session, now=utcnow())
             moderation.lapse(session, now=utcnow())
+            reviews.remind(session, now=utcnow(), base_url=self.settings.base_url)
         return False
+
+    def preview(self) -> bool:
+        """Look at the next people for a preview; only what was found is written, so that nobody waits for a turn."""
+        with transaction(self.engine, write=False) as session:
+            found = previews.look(session)
+        if found is None:
+            return False
+        with transaction(self.engine) as session:
+            done = previews.keep(session, found=found, now=utcnow())
+            if done is not None:
+                campaigns.take_preview(session, preview=done, now=utcnow())
+        return True
+
+    def remind(self) -> bool:
+        """Leave the next messages of campaigns."""
+        with transaction(self.engine) as session:
+            return campaigns.remind(session, now=utcnow(), base_url=self.settings.base_url)
 
     def log(self) -> bool:
         """Give new events their places in the public log, sign what it has become, and keep that outside as well."""
@@ -180,6 +217,72 @@ class Work:
         if step.note is not None and step.note != kept:
             self.log_key.keep(step.note)
         return step.more
+
+    def witness(self) -> bool:
+        """Ask witnesses to vouch for the newest checkpoint; they are asked outside the transactions, each by itself."""
+        for witness in self.witnesses:
+            if witness.server.ready():
+                try:
+                    self._ask(witness)
+                except (OutsideError, WitnessError, PortalError) as error:
+                    witness.server.failed()
+                    sys.stderr.write(
+                        f"work: witness {witness.name}: {str(error)[:300]}; next try in {witness.server.pause:g} s\n"
+                    )
+                else:
+                    witness.server.answered()
+        return False
+
+    def _ask(self, witness: Witness, seen: int | None = None) -> None:
+        with transaction(self.engine, write=False) as session:
+            order = witnesses.order(session, witness=witness.name, seen=seen)
+        if order is None:
+            return
+        try:
+            answer = witness.ask(order.body)
+        except SeenElse as other:
+            if seen is not None:
+                raise
+            self._ask(witness, seen=other.size)
+            return
+        word = read_word(answer, note=order.note, witness=witness, holds=holds, now=utcnow())
+        with transaction(self.engine) as session:
+            witnesses.store(session, witness=witness.name, size=order.size, word=word)
+
+    def day(self) -> bool:
+        """Seal the usage records of days that are over, and let a checkpoint stand for today."""
+        now = utcnow()
+        if not self.reader.read(1).records:
+            with transaction(self.engine) as session:
+                usage.seal_days(session, now=now)
+        with transaction(self.engine) as session:
+            made = witnesses.note_day(session, day=day_of(now), now=now)
+            if made is not None and self.settings.log_mail:
+                note = witnesses.note_of_day(session, row=made)
+                subject, words = witnesses.letter(made, note=note, base_url=self.settings.base_url)
+                notices.queue(
+                    session, recipient_id=None, address=self.settings.log_mail, kind="daily_checkpoint",
+                    subject_ref=f"daily_checkpoint:{made.day}", subject=subject, body=words, now=now,
+                )  # fmt: skip
+        return self._confirm_days()
+
+    def _confirm_days(self) -> bool:
+        """Have the authority confirm the time of checkpoints that stand for a day."""
+        if self.clockmaker is None or not self.clockmaker.server.ready():
+            return False
+        with transaction(self.engine, write=False) as session:
+            waiting = witnesses.untimed(session, limit=1)
+        for daily in waiting:
+            try:
+                stamped = self.clockmaker.stamp(daily.note, now=utcnow())
+            except Exception as error:  # noqa: BLE001 # whatever an outsider sends, the next try is due later
+                self.clockmaker.server.failed()
+                sys.stderr.write(f"work: timestamp of {daily.day}: {type(error).__name__}: {str(error)[:200]}\n")
+                return False
+            self.clockmaker.server.answered()
+            with transaction(self.engine) as session:
+                witnesses.store_time(session, day=daily.day, token=stamped.token)
+        return bool(waiting)
 
     def turn(self, now: float) -> bool:
         """Run every job that is due and say whether any has more to do."""

@@ -31,8 +31,8 @@ def web_command(settings: Settings) -> list[str]:
     ]  # fmt: skip
 
 
-def engine_command(settings: Settings, model: str) -> list[str]:
-    """The engine on a published model, read from the portal's own blobs."""
+def engine_command(settings: Settings, model: str, ranks: str) -> list[str]:
+    """The engine on a published model, read from the portal's own blobs and shared by some processes."""
     from portal.setup import engine_directory  # noqa: PLC0415
 
     name, directory = engine_directory(settings, model)
@@ -42,20 +42,20 @@ def engine_command(settings: Settings, model: str) -> list[str]:
         raise Conflict("socket_folder", f"{socket.parent} belongs to somebody else; set PORTAL_HOME to a shorter path.")
     return [
         sys.executable, "-m", "gated_inference.engine.server", "--model", str(directory), "--name", name,
-        "--uds", str(socket), "--parent-pid", str(os.getpid()),
+        "--uds", str(socket), "--ranks", ranks, "--parent-pid", str(os.getpid()),
     ]  # fmt: skip
 
 
 def become_web(settings: Settings) -> None:
     """Replace this process by the WSGI server."""
     _check_schema(settings)
-    _check_seal(settings)
+    _check_doors(settings)
     os.execv(sys.executable, web_command(settings))  # noqa: S606
 
 
-def become_engine(settings: Settings, model: str) -> None:
+def become_engine(settings: Settings, model: str, ranks: str) -> None:
     """Replace this process by the engine."""
-    command = engine_command(settings, model)
+    command = engine_command(settings, model, ranks)
     os.chdir(ROOT)
     os.execv(sys.executable, [*command[:-2]])  # noqa: S606
 
@@ -63,7 +63,7 @@ def become_engine(settings: Settings, model: str) -> None:
 def serve(settings: Settings, *, staff_link: bool) -> None:
     """Run web, work and, unless servers are configured, the engine; say when all are ready."""
     _check_schema(settings)
-    _check_seal(settings)
+    _check_doors(settings)
     try:
         check_port(settings.host, settings.port)
     except PortInUse as error:
@@ -72,7 +72,7 @@ def serve(settings: Settings, *, staff_link: bool) -> None:
     portal = [sys.executable, "-m", "portal.cli"]
     processes = [Process("web", web_command(settings)), Process("work", [*portal, "work"])]
     if settings.engines == "embedded":
-        processes.append(Process("engine", engine_command(settings, "")))
+        processes.append(Process("engine", engine_command(settings, "", "auto")))
     announce = _Announce(settings, _staff_link(settings) if staff_link else "")
     click.echo("Starting: " + ", ".join(p.name for p in processes))
     Supervisor(processes, lambda line: click.echo(f"portal: {line}", err=True)).run(announce.turn)
@@ -88,10 +88,12 @@ def _check_schema(settings: Settings) -> None:
         engine.dispose()
 
 
-def _check_seal(settings: Settings) -> None:
-    """Open the seal, or make it at first start, so that a wrong file stops the start with one line."""
-    from portal.adapters import seal_key  # noqa: PLC0415
+def _check_doors(settings: Settings) -> None:
+    """Open the seal, or make it at first start, and all that vouches for it: a wrong setting stops with one line."""
+    from portal.adapters import authority, seal_key, witnesses  # noqa: PLC0415
 
+    authority.open_authority(settings)
+    witnesses.open_witnesses(settings)
     seal_key.open_seal(settings, now=utcnow())
 
 

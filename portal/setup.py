@@ -58,8 +58,20 @@ def init(settings: Settings, *, demo: bool, say: Callable[[str], object]) -> Non
                 settings, directory=DEMO, name=DEMO_NAME, license_slug=DEMO_LICENSE,
                 message="Publish the demo model", allow_pickle=False, progress=lambda _: None,
             )  # fmt: skip
+        for line in unnamed(settings):
+            say(line)
     finally:
         engine.dispose()
+
+
+def unnamed(settings: Settings) -> list[str]:
+    """Say what the license promises to its signers and the operator has not named yet."""
+    lines = []
+    if not settings.licensor:
+        lines.append("Nobody is named as licensor, although the license speaks of one. Set PORTAL_LICENSOR.")
+    if not settings.contact:
+        lines.append("No contact address is named, so /contact cannot say where to write. Set PORTAL_CONTACT.")
+    return lines
 
 
 def sync_licenses(session: Session, *, now: datetime, publish: bool = False) -> list[str]:
@@ -99,7 +111,8 @@ def check_license(document: texts.LicenseDocument) -> None:
         parts: dict[str, list[clauses.Part]] = {}
         for language, body in version.texts.items():
             with _named(f"{document.slug}/{version.number}.{language}.md"):
-                parts[language] = clauses.check_listed(body.decode(), listed)
+                clauses.check_listed(body.decode(), listed)
+            parts[language] = clauses.whole(body.decode())
         with _named(f"{document.slug}/license.toml: versions[{version.number}].changes"):
             for delta in clauses.compare(older.get(version.prevailing, []), parts[version.prevailing]):
                 if delta.key in version.changes:

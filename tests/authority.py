@@ -16,26 +16,64 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pyhanko.sign.timestamps.dummy_client import DummyTimeStamper
 
-NAME = "Test Timestamps"
+NAME, ROOT = "Test Timestamps", "Test Root"
+
+
+def _named(text: str) -> certificates.Name:
+    return certificates.Name([certificates.NameAttribute(certificates.NameOID.COMMON_NAME, text)])
 
 
 @cache
-def identity() -> tuple[Any, Any]:
-    """Key and certificate of the authority."""
-    key = rsa.generate_private_key(65537, 2048)
-    name = certificates.Name([certificates.NameAttribute(certificates.NameOID.COMMON_NAME, NAME)])
-    now = datetime.now(UTC)  # noqa: TID251
-    usage = certificates.ExtendedKeyUsage([certificates.ExtendedKeyUsageOID.TIME_STAMPING])
+def secret() -> Any:
+    """The key of the authority."""
+    return rsa.generate_private_key(65537, 2048)
+
+
+@cache
+def above() -> tuple[Any, Any]:
+    """Key and certificate of the root above it."""
+    key, now = rsa.generate_private_key(65537, 2048), datetime.now(UTC)  # noqa: TID251
+    root = certificates.BasicConstraints(ca=True, path_length=0)
+    usage = certificates.KeyUsage(*[False] * 5, True, True, False, False)
     made = (
-        certificates.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(7).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=30))
+        certificates.CertificateBuilder().subject_name(_named(ROOT)).issuer_name(_named(ROOT))
+        .public_key(key.public_key()).serial_number(1).not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=30)).add_extension(root, critical=True)
         .add_extension(usage, critical=True).sign(key, hashes.SHA256())
     )  # fmt: skip
-    private = key.private_bytes(
+    return key, made
+
+
+@cache
+def identity(revoked_at: str = "") -> tuple[Any, Any]:
+    """Key and certificate of the authority; with an address of revoked certificates, it lies below the root."""
+    now, issuer = datetime.now(UTC), _named(ROOT if revoked_at else NAME)  # noqa: TID251
+    usage = certificates.ExtendedKeyUsage([certificates.ExtendedKeyUsageOID.TIME_STAMPING])
+    builder = (
+        certificates.CertificateBuilder().subject_name(_named(NAME)).issuer_name(issuer)
+        .public_key(secret().public_key()).serial_number(7).not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=30)).add_extension(usage, critical=True)
+    )  # fmt: skip
+    if revoked_at:
+        point = certificates.DistributionPoint([certificates.UniformResourceIdentifier(revoked_at)], None, None, None)
+        builder = builder.add_extension(certificates.CRLDistributionPoints([point]), critical=False)
+    made = builder.sign(above()[0] if revoked_at else secret(), hashes.SHA256())
+    private = secret().private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = made.public_bytes(serialization.Encoding.DER)
     return keys.PrivateKeyInfo.load(private), x509.Certificate.load(public)
+
+
+def revoked(*numbers: int) -> bytes:
+    """The list of certificates that the root revoked."""
+    now = datetime.now(UTC)  # noqa: TID251
+    builder = certificates.CertificateRevocationListBuilder().issuer_name(_named(ROOT))
+    builder = builder.last_update(now - timedelta(hours=1)).next_update(now + timedelta(days=1))
+    for number in numbers:
+        one = certificates.RevokedCertificateBuilder().serial_number(number).revocation_date(now - timedelta(hours=2))
+        builder = builder.add_revoked_certificate(one.build())
+    return builder.sign(above()[0], hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 class Stamps:
@@ -46,16 +84,19 @@ class Stamps:
         mood: ``well``, ``error``, ``garbage``, ``slow``, ``endless``, ``other`` (a stamp of something else),
             ``yesterday``, ``refusal`` or ``forged`` (a broken signature).
         asked: how often it was asked.
+        revoked_at: where the list of revoked certificates is, if the authority lies below a root.
+        revoked: numbers on that list.
     """
 
     def __init__(self) -> None:
-        self.url = ""
+        self.url = self.revoked_at = ""
+        self.revoked: tuple[int, ...] = ()
         self.mood = "well"
         self.asked = 0
 
     def answer(self, question: bytes) -> bytes:
         """Answer a request in the present mood."""
-        key, certificate = identity()
+        key, certificate = identity(self.revoked_at)
         moment = datetime.now(UTC) - timedelta(days=self.mood == "yesterday")  # noqa: TID251
         asked = tsp.TimeStampReq.load(question)
         if self.mood == "other":
@@ -71,8 +112,8 @@ class Stamps:
 
 
 @contextmanager
-def running() -> Iterator[Stamps]:
-    """Run an authority."""
+def running(*, chained: bool = False) -> Iterator[Stamps]:
+    """Run an authority; `chained`: one that lies below a root, which says whom it revoked."""
     stamps = Stamps()
 
     class Handler(BaseHTTPRequestHandler):
@@ -94,6 +135,14 @@ def running() -> Iterator[Stamps]:
             except OSError:
                 pass  # the client had enough
 
+        def do_GET(self) -> None:
+            body = revoked(*stamps.revoked)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/pkix-crl")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def log_message(self, *_args: object) -> None:
             pass
 
@@ -102,6 +151,7 @@ def running() -> Iterator[Stamps]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     stamps.url = f"http://127.0.0.1:{server.server_port}/tsa"
+    stamps.revoked_at = f"http://127.0.0.1:{server.server_port}/crl" if chained else ""
     try:
         yield stamps
     finally:

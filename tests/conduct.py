@@ -142,7 +142,8 @@ def sign(session: Session, user: User, now: datetime, number: str = "1.0.0", lan
     shown = texts[language]
     ceremony = Ceremony(
         public_id=public_id("cer"), user_id=user.id, version_id=version.id, rendition_id=shown.id,
-        nonce=public_id("non"), state=CeremonyState.SIGNED, opened_at=now, expires_at=now + timedelta(hours=2),
+        nonce=public_id("non"), state=CeremonyState.SIGNED, opened_at=now, viewed_at=now,
+        expires_at=now + timedelta(hours=2),
     )  # fmt: skip
     session.add(ceremony)
     session.flush()

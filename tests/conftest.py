@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 from sqlalchemy.orm import Session
 
 from portal.core.db import make_engine
@@ -16,6 +17,9 @@ from tests.factories import Make
 from tests.running import RunningPortal
 
 load_tables()
+# How fast a machine is says nothing about what is tested.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 
 

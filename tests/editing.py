@@ -11,9 +11,11 @@ from portal.clauses.rules import Relation
 from portal.core.actor import Actor
 from portal.core.errors import PortalError
 from portal.drafting import service as drafting
+from portal.licensing import service as licensing
 from portal.licensing.models import LicenseVersion
-from portal.licensing.rules import Materiality
+from portal.licensing.rules import Materiality, Vote
 from portal.publishing import service
+from portal.publishing.rules import Previewed
 from tests.licensed import SLUG
 
 DAY = timedelta(days=1)
@@ -39,11 +41,22 @@ def steps(number: str = "1.2.0") -> dict[str, Any]:
     return {"slug": SLUG, "number": number}
 
 
+def vote(session: Session, row: LicenseVersion, by: Actor, now: datetime) -> None:
+    """The licensor's body stands behind a version."""
+    licensing.resolve(session, version=row, vote=Vote("Committee", "a" * 64, 5, 1, 0, now - DAY), by=by, now=now)
+
+
 def settled(session: Session, editors: dict[str, Actor], now: datetime, **said: Any) -> LicenseVersion:
     """An approved version."""
-    write(session, editors["ed"], now, **said)
+    row = write(session, editors["ed"], now, **said)
     service.submit(session, **steps(), by=editors["ed"], now=now)
+    vote(session, row, editors["gus"], now)
     return service.approve(session, **steps(), by=editors["flo"], now=now)
+
+
+def looked(at: datetime) -> Previewed:
+    """A preview of just what is so."""
+    return Previewed(at, "same", "same")
 
 
 def code(caught: pytest.ExceptionInfo[Any]) -> str:

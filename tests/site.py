@@ -17,7 +17,7 @@ from portal.migrations import upgrade
 
 
 @cache
-def _migrated() -> Path:
+def migrated() -> Path:
     """Return an empty SQLite database with the newest schema, made once: migrating takes longer than most tests."""
     path = Path(tempfile.mkdtemp(prefix="portal-tests-")) / "portal.db"
     engine = make_engine(f"sqlite:///{path}")
@@ -29,7 +29,7 @@ def _migrated() -> Path:
 def make_app(home: Path, **environ: str) -> Any:
     """Build the app over a fresh SQLite database in `home`."""
     settings = Settings.from_env({"PORTAL_HOME": str(home), **environ})
-    shutil.copyfile(_migrated(), home / "portal.db")
+    shutil.copyfile(migrated(), home / "portal.db")
     app = create_app(settings)
     app.testing = True
     app.config["PROPAGATE_EXCEPTIONS"] = False

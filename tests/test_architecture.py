@@ -17,11 +17,13 @@ from portal.web.guard import Mark
 from tests.check import ROOT, python_files
 
 LINES = 400
+ONE_FILE = Path("portal/static/verify.py")  # people run it by itself; docs/decisions says why it may be longer
 FUNCTION_LINES = 60
 DOORS = {
     "huggingface_hub": "hub", "weasyprint": "pdf", "smtplib": "mail", "argon2": "hashing", "nh3": "markup",
     "markdown": "markup", "pypdf": "pdf", "cryptography": "signing_key seal_key",
-    "pyhanko": "pades", "pyhanko_certvalidator": "pades", "asn1crypto": "pades seal_key",
+    "pyhanko": "pades authority", "pyhanko_certvalidator": "pades authority", "segno": "pdf",
+    "asn1crypto": "pades authority seal_key",
 }  # fmt: skip
 TRANSACTIONS = {
     "portal/web/app.py", "portal/main.py", "portal/main_work.py", "portal/commands.py", "portal/setup.py",
@@ -45,7 +47,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     if "migrations/versions" in path.as_posix():
         return  # history, generated once
     text = (ROOT / path).read_text(encoding="utf-8")
-    assert text.count("\n") <= LINES, "split the noun"
+    assert text.count("\n") <= LINES or path == ONE_FILE, "split the noun"
     if path.parts[0] == "tests":
         return
     for node in ast.walk(tree(ROOT / path)):

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from portal.accounts.service import find_by_email, permissions
 from portal.cli import main
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
 from portal.migrations import upgrade
+from portal.setup import unnamed
 from portal.usage.models import UsageRecord
 from portal.usage.rules import Outcome, day_of
 
@@ -71,3 +73,23 @@ def test_an_unknown_setting_stops_with_one_line(run: Any, monkeypatch: pytest.Mo
     done = run("settings")
     assert done.exit_code == 2
     assert done.output.strip().startswith("portal: PORTAL_COLOUR")
+
+
+def test_a_role_that_was_given_can_be_taken_again(run: Any) -> None:
+    given = run("staff", "add", "flo@example.org", "--role", "license_editor")
+    assert "/invite/" in given.output
+    ended = run("staff", "end", "flo@example.org", "--role", "license_editor")
+    assert (ended.exit_code, ended.output) == (0, "flo@example.org is no license_editor any more.\n")
+    assert run("staff", "end", "flo@example.org", "--role", "license_editor").exit_code == 0
+    with transaction(run.engine, write=False) as session:
+        user = find_by_email(session, email="flo@example.org")
+        assert user is not None
+        assert permissions(session, user_id=user.id, now=utcnow()) == frozenset()
+    assert run("staff", "end", "nobody@example.org", "--role", "admin").exit_code == 1
+
+
+def test_who_starts_the_portal_hears_what_the_license_promises_and_nobody_named() -> None:
+    told = " ".join(unnamed(Settings()))
+    assert "PORTAL_LICENSOR" in told
+    assert "PORTAL_CONTACT" in told
+    assert unnamed(Settings(licensor="The Consortium", contact="license@example.org")) == []

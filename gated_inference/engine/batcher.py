@@ -15,7 +15,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from gated_inference.engine.cache import Rows
+from gated_inference.engine.cache import Alone, Rows
+from gated_inference.engine.ranks import said
 from gated_inference.engine.sampling import Sampler, Sampling, Scored, choose_all, score
 from gated_inference.engine.text import Vocabulary, Writer
 
@@ -23,6 +24,8 @@ from gated_inference.engine.text import Vocabulary, Writer
 TRANSFORMERS = "5.24.0"
 # Long prompts enter in pieces, so that running rows keep moving meanwhile.
 PREFILL = 256
+# An idle engine stirs this often, in seconds, so that those who hold parts of its model know that it is there.
+REST = 1.0
 
 
 class Full(Exception):
@@ -136,13 +139,21 @@ class Entering:
 
 
 class Batcher:
-    """Runs jobs on a model, up to a number of rows at once and of jobs waiting."""
+    """Runs jobs on a model, up to a number of rows at once and of jobs waiting.
 
-    def __init__(self, model: Any, vocabulary: Vocabulary, *, slots: int, queue: int, max_wait: float = 60.0) -> None:
+    Args:
+        lead: tells other processes that hold parts of the model what happens to its rows.
+    """
+
+    def __init__(
+        self, model: Any, vocabulary: Vocabulary, *, slots: int, queue: int, max_wait: float = 60.0,
+        lead: Alone | None = None,
+    ) -> None:  # fmt: skip
         if transformers.__version__ != TRANSFORMERS:
             raise RuntimeError(f"transformers {TRANSFORMERS} is needed, not {transformers.__version__}")
         self.model = model
         self.vocabulary = vocabulary
+        self.lead = lead or Alone(model)
         self.slots, self.queue, self.max_wait = slots, queue, max_wait
         ends = model.config.eos_token_id
         self.ends = set(ends if isinstance(ends, list) else [ends])
@@ -199,21 +210,28 @@ class Batcher:
         """Work until closed; an error ends every job and the batcher."""
         try:
             while self.wait():
+                if not self.called:
+                    self.lead.rest()
+                    continue
                 self.sweep()
                 self.admit()
                 if self.rows and self.cache is not None:
                     ids = torch.tensor([[row.history[-1]] for row in self.rows])
                     self.settle(self.advance(self.rows, self.cache.feed(ids)))
         except Exception as error:  # noqa: BLE001  nobody else can tell those who wait
-            self.fail(f"{type(error).__name__}: {error}")
+            self.fail(said(error))
         else:
             self.fail(None)
 
+    @property
+    def called(self) -> bool:
+        """Say whether there is anything to do."""
+        return bool(self.closing or self.waiting or self.entering or self.rows)
+
     def wait(self) -> bool:
-        """Sleep while there is nothing to do; return whether to go on."""
+        """Sleep for a moment at most while there is nothing to do; return whether to go on."""
         with self.changed:
-            while not (self.closing or self.waiting or self.entering or self.rows):
-                self.changed.wait()
+            self.changed.wait_for(lambda: self.called, REST)
             return not self.closing
 
     def fail(self, reason: str | None) -> None:
@@ -238,6 +256,7 @@ class Batcher:
                 self.waiting.remove(job)
             if self.entering and self.entering.job.cancelled:
                 gone.append(self.entering.job)
+                self.entering.cache.drop()
                 self.entering = None
             gone += {row.job for row in self.rows if row.job.cancelled}
         self.counts["cancelled"] += len(gone)
@@ -250,10 +269,12 @@ class Batcher:
         if len(places) == len(self.rows):
             return
         self.rows = [self.rows[place] for place in places]
-        if not self.rows:
-            self.cache = None
-        elif self.cache is not None:
-            self.cache.keep(places)
+        if self.cache is not None:
+            if self.rows:
+                self.cache.keep(places)
+            else:
+                self.cache.drop()
+                self.cache = None
 
     def admit(self) -> None:
         """Read in prompts of waiting jobs that fit, at most so many tokens in one go."""
@@ -274,7 +295,7 @@ class Batcher:
         if self.entering is None:
             with self.changed:
                 if self.waiting and len(self.rows) + self.waiting[0].choices <= self.slots:
-                    self.entering = Entering(self.waiting.popleft(), Rows(self.model))
+                    self.entering = Entering(self.waiting.popleft(), self.lead.blank())
                     self.counts["prompt_tokens"] += len(self.entering.job.prompt)
         return self.entering
 
@@ -284,6 +305,7 @@ class Batcher:
         rows = [Row(job, choice, self.vocabulary) for choice in range(job.choices)]
         places = self.advance(rows, logits.expand(job.choices, -1))
         if not places:
+            cache.drop()
             return []
         cache.keep([0] * len(places))
         self.rows += [rows[place] for place in places]

@@ -355,7 +355,7 @@ def _signature(
     elif result.sufficiency is Sufficiency.DECLINED:
         message, remedy = f"You declined to sign {name}.", "Read it again, and sign after all."
     elif result.sufficiency is Sufficiency.DUE:
-        by = f" by {result.binds_at:%Y-%m-%d}" if result.binds_at else ""
+        by = f" by {result.binds_at:%Y-%m-%d %H:%M} UTC" if result.binds_at else ""
         message, remedy = f"Sign {name}{by}: the license changed since you signed.", "See what changed, and sign."
     else:
         message, remedy = f"Your signature lapsed: {name} is required now.", "See what changed, and sign."

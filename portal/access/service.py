@@ -1,6 +1,6 @@
 """Gathering the facts that the one decision needs, and asking it."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from portal.core.errors import Refused
 from portal.deliveries import service as deliveries
 from portal.licensing import service as licensing
 from portal.licensing.models import License
-from portal.licensing.rules import VersionFact
+from portal.licensing.rules import SignatureFact, VersionFact
 from portal.notices import service as notices
 from portal.tokens.models import AccessTokenModel
 from portal.usage import service as usage
@@ -46,49 +46,123 @@ def find_subject(session: Session, *, full_name: str, revision: str | None = Non
     return Subject(model, session.scalar(query))
 
 
+def subjects_of(session: Session, *, license_id: int) -> list[Subject]:
+    """Return the models that ask for a license, each with its newest release, which is what people meet."""
+    asking = sa.select(Requirement.model_id).where(Requirement.license_id == license_id, Requirement.valid_to.is_(None))
+    shown = sa.select(GatedModel).where(GatedModel.id.in_(asking), GatedModel.state != ModelState.DRAFT)
+    models = session.scalars(shown.order_by(GatedModel.namespace, GatedModel.name)).all()
+    return _newest(session, models)
+
+
+def _newest(session: Session, models: Sequence[GatedModel]) -> list[Subject]:
+    newest = sa.select(sa.func.max(Release.id)).group_by(Release.model_id)
+    releases = {r.model_id: r for r in session.scalars(sa.select(Release).where(Release.id.in_(newest)))}
+    return [Subject(m, releases.get(m.id)) for m in models]
+
+
 def facts_for(
     session: Session, *, actor: Actor, subjects: Sequence[Subject], action: Action, base_url: str
 ) -> list[Facts]:
-    """Load, in a few bulk queries, what `decide` needs for one actor and many models; the only loader there is."""
-    model_ids = [s.model.id for s in subjects if s.model is not None]
-    requirements = _requirements(session, model_ids, action)
-    license_ids = sorted({license_.id for _, license_ in requirements})
-    versions = licensing.versions_for(session, license_ids=license_ids)
-    person = _person(session, actor, base_url)
-    signatures = (
-        licensing.signatures_for(session, user_id=actor.user_id, license_ids=license_ids) if actor.user_id else {}
-    )
-    declined = (
-        licensing.declined_by(session, user_id=actor.user_id, license_ids=license_ids) if actor.user_id else frozenset()
-    )
-    reached = _reached(session, actor, [_ref(each, v) for _, each in requirements for v in versions.get(each.id, ())])
-    bound = _bound_models(session, actor)
-    facts = []
-    for subject in subjects:
-        if subject.model is None:
-            facts.append(replace(person, model_name=None))
-            continue
-        own = []
-        for requirement, license_ in requirements:
-            if requirement.model_id == subject.model.id:
-                known = tuple(versions.get(license_.id, ()))
-                own.append(
-                    RequirementFact(
-                        slug=license_.slug, title=license_.title, follows=requirement.follows, grace=requirement.grace,
-                        pinned=subject.release.license_number if subject.release else "", versions=known,
-                        signatures=tuple(signatures.get(license_.id, ())), declined=declined,
-                        reached={v.number: reached[ref] for v in known if (ref := _ref(license_, v)) in reached},
-                    )
-                )  # fmt: skip
-        facts.append(
-            replace(
-                person, model_name=subject.model.full_name, model_state=subject.model.state,
-                has_release=subject.release is not None, requirements=tuple(own),
-                token_wrong_model=bool(bound) and subject.model.id not in bound,
-                holds_copy=_holds_copy(session, actor, subject, action),
-            )
+    """Load, in a few bulk queries, what `decide` needs for one actor and many models."""
+    crowd = Crowd(session, actors=[actor], subjects=subjects, actions=[action], base_url=base_url)
+    return [crowd.facts(actor, subject, action) for subject in subjects]
+
+
+class Crowd:
+    """What `decide` needs for many actors and many models, loaded in a few bulk queries; the only loader there is.
+
+    Args:
+        actors, subjects, actions: everybody and everything that will be asked about.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        actors: Sequence[Actor],
+        subjects: Sequence[Subject],
+        actions: Sequence[Action],
+        base_url: str,
+    ) -> None:
+        self._base_url = base_url
+        ids = sorted({actor.user_id for actor in actors if actor.user_id is not None})
+        model_ids = [s.model.id for s in subjects if s.model is not None]
+        self._required = {action: _requirements(session, model_ids, action) for action in actions}
+        licenses = {license_.id: license_ for rows in self._required.values() for _, license_ in rows}
+        versions = licensing.versions_for(session, license_ids=sorted(licenses))
+        self._known = {
+            each.id: tuple((v, _ref(each, v)) for v in versions.get(each.id, ())) for each in licenses.values()
+        }
+        self._people = _people(session, ids, base_url)
+        self._signed = licensing.signatures_of(session, user_ids=ids, license_ids=sorted(licenses)) if ids else {}
+        self._declined = licensing.declined_of(session, user_ids=ids, license_ids=sorted(licenses)) if ids else {}
+        refs = [ref for known in self._known.values() for _, ref in known]
+        self._told = notices.reached_of(session, user_ids=ids, subject_refs=refs) if ids else {}
+        self._bound = _bound_models(session, [a.access_token_id for a in actors if a.access_token_id is not None])
+        self._copies = _copies(session, ids, subjects) if Action.DOWNLOAD in actions else {}
+
+    def facts(self, actor: Actor, subject: Subject, action: Action) -> Facts:
+        """Return what `decide` needs for one actor, one model and one action."""
+        person = self._people[actor.user_id] if actor.user_id is not None else None
+        person = replace(
+            person or Facts(base_url=self._base_url, model_name=None), token_error=actor.token_error,
+            token_used=actor.access_token_id is not None, token_scopes=actor.scopes,
         )  # fmt: skip
-    return facts
+        if subject.model is None:
+            return replace(person, model_name=None)
+        bound = self._bound.get(actor.access_token_id or 0)
+        return replace(
+            person, model_name=subject.model.full_name, model_state=subject.model.state,
+            has_release=subject.release is not None,
+            requirements=self._requirements(actor.user_id or 0, subject, action),
+            token_wrong_model=bound is not None and subject.model.id not in bound,
+            holds_copy=action is Action.DOWNLOAD
+            and subject.release is not None
+            and subject.release.id in self._copies.get(actor.user_id or 0, ()),
+        )  # fmt: skip
+
+    def _requirements(self, user_id: int, subject: Subject, action: Action) -> tuple[RequirementFact, ...]:
+        if subject.model is None:
+            return ()
+        pinned = subject.release.license_number if subject.release else ""
+        return tuple(
+            RequirementFact(
+                slug=license_.slug, title=license_.title, follows=requirement.follows, grace=requirement.grace,
+                pinned=pinned, versions=tuple(version for version, _ in self._known[license_.id]),
+                signatures=self.signatures(user_id, license_.id),
+                declined=self._declined.get(user_id, frozenset()), reached=self._reached(user_id, license_.id),
+            )
+            for requirement, license_ in self._required[action]
+            if requirement.model_id == subject.model.id
+        )  # fmt: skip
+
+    def signatures(self, user_id: int, license_id: int) -> tuple[SignatureFact, ...]:
+        """Return a person's signatures of a license that something asks for."""
+        return tuple(self._signed.get(user_id, {}).get(license_id, ()))
+
+    def _reached(self, user_id: int, license_id: int) -> dict[str, datetime]:
+        """Return when news of versions reached a person; whoever is bound by a version needs no news of it."""
+        told, signed = self._told.get(user_id), self._signed.get(user_id, {}).get(license_id, ())
+        if not told:
+            return {}
+        newest = max((s.ordinal for s in signed if s.ended_at is None), default=-1)
+        return {v.number: told[ref] for v, ref in self._known[license_id] if v.ordinal > newest and ref in told}
+
+    def kind(self, actor: Actor) -> tuple[Hashable, ...]:
+        """Return all that the facts of an actor depend on, but for what names them: those of one kind fare alike."""
+        user_id = actor.user_id or 0
+        person = self._people.get(user_id)
+        bound = self._bound.get(actor.access_token_id or 0)
+        return (
+            person and (person.verified, person.standing, person.standing_until),
+            actor.access_token_id is not None, actor.scopes, actor.token_error, bound,
+            tuple(
+                (license_id, tuple((s.version_id, s.ended_at) for s in signed))
+                for license_id, signed in self._signed.get(user_id, {}).items()
+            ),
+            tuple(tuple(self._reached(user_id, license_id).items()) for license_id in self._known),
+            self._declined.get(user_id), self._copies.get(user_id),
+        )  # fmt: skip
 
 
 def check(
@@ -138,13 +212,6 @@ def check_subject(
     return decide(replace(facts, already_running=already_running), action, now)
 
 
-def require(session: Session, *, actor: Actor, model: str, action: Action, now: datetime, base_url: str) -> Decision:
-    """Return the decision if it is yes; raise `Refused` with all reasons if it is no."""
-    decision = check(session, actor=actor, model=model, action=action, now=now, base_url=base_url)
-    refuse(decision)
-    return decision
-
-
 def refuse(decision: Decision) -> None:
     """Raise `Refused` for a decision that says no."""
     if decision.allowed:
@@ -162,9 +229,7 @@ def models_with_decisions(
     """Return every visible model with its newest release and the decision for this actor."""
     shown = sa.select(GatedModel).where(GatedModel.state != ModelState.DRAFT)
     models = session.scalars(shown.order_by(GatedModel.namespace, GatedModel.name)).all()
-    newest = sa.select(sa.func.max(Release.id)).group_by(Release.model_id)
-    releases = {r.model_id: r for r in session.scalars(sa.select(Release).where(Release.id.in_(newest)))}
-    subjects = [Subject(m, releases.get(m.id)) for m in models]
+    subjects = _newest(session, models)
     facts = facts_for(session, actor=actor, subjects=subjects, action=action, base_url=base_url)
     return [
         (model, subject.release, decide(fact, action, now))
@@ -204,40 +269,40 @@ def _requirements(session: Session, model_ids: list[int], action: Action) -> lis
     return [(requirement, license_) for requirement, license_ in rows]
 
 
-def _person(session: Session, actor: Actor, base_url: str) -> Facts:
-    facts = Facts(
-        base_url=base_url, model_name=None, token_error=actor.token_error,
-        token_used=actor.access_token_id is not None, token_scopes=actor.scopes,
-    )  # fmt: skip
-    if actor.user_id is None:
-        return facts
-    user, profile = session.execute(
-        sa.select(User, Profile).outerjoin(Profile, Profile.user_id == User.id).where(User.id == actor.user_id)
-    ).one()
-    return replace(
-        facts, signed_in=True, verified=profile is not None and profile.verified_at is not None, standing=user.standing,
-        standing_until=user.standing_until, standing_ref=user.standing_ref,
-    )  # fmt: skip
+def _people(session: Session, user_ids: list[int], base_url: str) -> dict[int, Facts]:
+    if not user_ids:
+        return {}
+    query = (
+        sa.select(User.id, User.standing, User.standing_until, User.standing_ref, Profile.verified_at)
+        .outerjoin(Profile, Profile.user_id == User.id)
+        .where(User.id.in_(user_ids))
+    )
+    return {
+        user_id: Facts(
+            base_url=base_url, model_name=None, signed_in=True, verified=verified_at is not None, standing=standing,
+            standing_until=until, standing_ref=ref,
+        )
+        for user_id, standing, until, ref, verified_at in session.execute(query)
+    }  # fmt: skip
 
 
-def _bound_models(session: Session, actor: Actor) -> set[int]:
-    if actor.access_token_id is None:
-        return set()
-    query = sa.select(AccessTokenModel.model_id).where(AccessTokenModel.access_token_id == actor.access_token_id)
-    return set(session.scalars(query))
+def _bound_models(session: Session, token_ids: list[int]) -> dict[int, frozenset[int]]:
+    """Return the models that access tokens are bound to; one that is good for all is left out."""
+    found: dict[int, set[int]] = {}
+    if token_ids:
+        query = sa.select(AccessTokenModel.access_token_id, AccessTokenModel.model_id)
+        for token_id, model_id in session.execute(query.where(AccessTokenModel.access_token_id.in_(token_ids))):
+            found.setdefault(token_id, set()).add(model_id)
+    return {token_id: frozenset(models) for token_id, models in found.items()}
 
 
 def _ref(license_: License, version: VersionFact) -> str:
     return f"license_version:{license_.slug}/{version.number}"
 
 
-def _reached(session: Session, actor: Actor, refs: list[str]) -> dict[str, datetime]:
-    if actor.user_id is None or not refs:
+def _copies(session: Session, user_ids: list[int], subjects: Sequence[Subject]) -> dict[int, frozenset[int]]:
+    """Return of which releases people hold a whole copy; that counts for downloads alone."""
+    releases = [s.release.id for s in subjects if s.release is not None]
+    if not user_ids or not releases:
         return {}
-    return notices.reached_at(session, user_id=actor.user_id, subject_refs=sorted(set(refs)))
-
-
-def _holds_copy(session: Session, actor: Actor, subject: Subject, action: Action) -> bool:
-    if actor.user_id is None or subject.release is None or action is not Action.DOWNLOAD:
-        return False
-    return deliveries.holds_copy(session, user_id=actor.user_id, release_id=subject.release.id)
+    return deliveries.copies(session, user_ids=user_ids, release_ids=releases)

@@ -1,5 +1,6 @@
 """Standing, roles and the permissions that each role carries; and what a person's address and profile may be."""
 
+import json
 import re
 import unicodedata
 from dataclasses import dataclass, fields
@@ -210,6 +211,11 @@ def proposal_state_at(proposal: ProposalFact, at: datetime) -> ProposalState:
     if proposal.confirmed_by is not None:
         return ProposalState.CONFIRMED
     return ProposalState.OPEN if at < proposal.expires_at else ProposalState.EXPIRED
+
+
+def reason_of(payload: bytes) -> str:
+    """Return the reason that a proposal gives."""
+    return str(json.loads(payload)["reason"])
 
 
 def check_confirm(proposal: ProposalFact, *, by: str, shown_sha256: str, current_sha256: str, now: datetime) -> None:

@@ -1,6 +1,6 @@
 """Making accounts, finding them, what people say about themselves, their standing and their roles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -165,19 +165,21 @@ def _holding(session: Session, user_id: int, role: Role) -> RoleHolding | None:
     return session.scalar(query)
 
 
-def qualified(session: Session, *, permission: Permission, now: datetime) -> int:
-    """Count the people in good standing whose roles carry a permission."""
+def able(session: Session, *, permission: Permission, now: datetime) -> Sequence[User]:
+    """Return the people in good standing whose roles carry a permission."""
     roles = [role for role, held in rules.ROLE_PERMISSIONS.items() if permission in held]
     suspended = sa.and_(User.standing == Standing.SUSPENDED, User.standing_until > now)
-    query = (
-        sa.select(sa.func.count(sa.distinct(User.id)))
-        .join(RoleHolding, RoleHolding.user_id == User.id)
-        .where(
-            RoleHolding.role.in_(roles), sa.or_(RoleHolding.ended_at.is_(None), RoleHolding.ended_at > now),
-            User.standing != Standing.CLOSED, sa.not_(suspended),
-        )
-    )  # fmt: skip
-    return session.scalar(query) or 0
+    holders = sa.select(RoleHolding.user_id).where(
+        RoleHolding.role.in_(roles), sa.or_(RoleHolding.ended_at.is_(None), RoleHolding.ended_at > now)
+    )
+    query = sa.select(User).where(User.id.in_(holders), User.standing != Standing.CLOSED, sa.not_(suspended))
+    return session.scalars(query.order_by(User.id)).unique().all()
+
+
+def names(session: Session, *, refs: Iterable[str]) -> dict[str, str]:
+    """Return the names of people by their public ids, for staff; who was erased, or is no person, is left out."""
+    query = sa.select(User.public_id, Profile.name).join(Profile, Profile.user_id == User.id)
+    return {row.public_id: row.name for row in session.execute(query.where(User.public_id.in_(set(refs))))}
 
 
 def propose(
@@ -202,7 +204,7 @@ def propose(
     Raises:
         Refused: fewer than two people could ever do this.
     """
-    if qualified(session, permission=permission, now=now) < rules.TWO:
+    if len(able(session, permission=permission, now=now)) < rules.TWO:
         message = "This takes two members of staff, and fewer have the permission. An admin has to appoint one first."
         raise Refused("two_people_needed", message)
     body = canonical(payload)

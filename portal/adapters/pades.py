@@ -1,18 +1,18 @@
 """The door to seals: documents signed with the portal's own key, and times that another authority confirms."""
 
+import asyncio
+import logging
 import re
-import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from io import BytesIO
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
-from asn1crypto import cms, tsp, x509
+from asn1crypto import cms, x509
 from pyhanko.pdf_utils.content import RawContent
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.layout import BoxConstraints
@@ -20,14 +20,16 @@ from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign import PdfSignatureMetadata, PdfSigner, SimpleSigner
 from pyhanko.sign.fields import MDPPerm, SigFieldSpec, SigSeedSubFilter
 from pyhanko.sign.signers import ExternalSigner
-from pyhanko.sign.timestamps import TimeStamper
+from pyhanko.sign.signers.pdf_signer import DSSContentSettings, SigDSSPlacementPreference
 from pyhanko.sign.validation import SignatureCoverageLevel, validate_pdf_signature
+from pyhanko.sign.validation.dss import DocumentSecurityStore
+from pyhanko.sign.validation.errors import NoDSSFoundError
 from pyhanko.sign.validation.generic_cms import extract_tst_data_iter, validate_sig_integrity
 from pyhanko.sign.validation.settings import KeyUsageConstraints
 from pyhanko.stamp import StaticStampStyle
-from pyhanko_certvalidator.context import ValidationContext
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
+from portal.adapters.authority import Authority, carried, offline, open_authority
 from portal.adapters.seal_key import Seal, named, open_seal
 from portal.core.config import Settings
 
@@ -36,76 +38,20 @@ FIELD = "Seal"
 BOX = (57, 36, 103, 82)
 # Hex digits kept free for the seal; with a timestamp it carries an authority's certificates as well.
 ROOM, ROOM_TIMESTAMP = 8_192, 32_768
-REPLY_MAX = 64 << 10
-PATIENCE = 3.0
-CLOCK_SLACK = timedelta(minutes=10)
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 3600.0
 RANGES = re.compile(rb"/ByteRange\s*\[\s*(\d{1,10})\s+(\d{1,10})\s+(\d{1,10})\s+(\d{1,10})\s*\]")
 HEX = re.compile(rb"<(?:[0-9A-F]{2})+>")
+# What does not hold is said once, in a sentence of ours; the libraries would tell it on standard error as well.
+for library in ("pyhanko", "pyhanko_certvalidator"):
+    logging.getLogger(library).addHandler(logging.NullHandler())
 
 
 class SealError(Exception):
     """A seal came out that would not be accepted."""
 
 
-class TimestampError(Exception):
-    """The timestamp authority is away, slow, or answers what is no timestamp of what it was asked."""
-
-
 def open_sealer(settings: Settings, *, now: datetime) -> "Sealer":
     """Open the seal together with the timestamp authority, if there is one."""
-    authority = Authority(settings.timestamp_url) if settings.timestamp_url else None
-    return Sealer(open_seal(settings, now=now), authority)
-
-
-class Authority(TimeStamper):
-    """A timestamp authority (RFC 3161), asked over HTTP; while it fails it is left alone for longer and longer.
-
-    Args:
-        url: where it answers.
-        patience: seconds that a whole answer may take.
-    """
-
-    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
-        super().__init__(include_nonce=True)  # type: ignore[no-untyped-call] # the library is only partly typed
-        parts = urlsplit(url)
-        self._auth = (parts.username or "", parts.password or "") if parts.username else None
-        self.url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        self.patience = patience
-        self.pause = 0.0
-        self.due = 0.0
-
-    def ready(self) -> bool:
-        """Say whether it may be asked again."""
-        return time.monotonic() >= self.due
-
-    def failed(self) -> None:
-        """Leave it alone for twice as long as before."""
-        self.pause = min(max(self.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-        self.due = time.monotonic() + self.pause
-
-    def answered(self) -> None:
-        """It works: ask it again at once."""
-        self.pause = self.due = 0.0
-
-    async def async_request_tsa_response(self, req: tsp.TimeStampReq) -> tsp.TimeStampResp:
-        """Ask for a timestamp; the caller checks the token that comes back."""
-        return tsp.TimeStampResp.load(self._ask(req.dump()), strict=True)
-
-    def _ask(self, question: bytes) -> bytes:
-        deadline, body = time.monotonic() + self.patience, b""
-        headers = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
-        limits = httpx.Timeout(self.patience)
-        with (
-            httpx.Client(timeout=limits, trust_env=False, auth=self._auth) as client,
-            client.stream("POST", self.url, content=question, headers=headers) as answer,
-        ):
-            answer.raise_for_status()
-            for piece in answer.iter_raw():
-                body += piece
-                if len(body) > REPLY_MAX or time.monotonic() > deadline:
-                    raise TimestampError("its answer is too long or too slow")
-        return body
+    return Sealer(open_seal(settings, now=now), open_authority(settings))
 
 
 @dataclass(frozen=True)
@@ -118,6 +64,8 @@ class Verdict:
         sealed_at: by the clock of whoever sealed it.
         timestamp: when it existed already, as an authority confirms; None without a timestamp.
         authority: who confirms it.
+        pinned: whether that authority leads up to a root that the operators chose.
+        long_term: whether all that a check of it needs is in the document.
         by: whose seal it is.
     """
 
@@ -126,6 +74,8 @@ class Verdict:
     sealed_at: datetime | None = None
     timestamp: datetime | None = None
     authority: str = ""
+    pinned: bool = False
+    long_term: bool = False
     by: str = ""
 
     @property
@@ -136,10 +86,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A sealed document and, if an authority confirmed one, its time."""
+    """A sealed document and, if an authority confirmed one, its time, and whether that leads up to a chosen root."""
 
     body: bytes
     timestamp: datetime | None
+    pinned: bool = False
 
 
 class Sealer:
@@ -158,7 +109,7 @@ class Sealer:
     @property
     def asks(self) -> bool:
         """Say whether an authority is configured and may be asked now."""
-        return self.authority is not None and self.authority.ready()
+        return self.authority is not None and self.authority.server.ready()
 
     def make(self, pdf: bytes, *, now: datetime) -> Sealed:
         """Seal a document; without a timestamp if the authority cannot give one."""
@@ -166,42 +117,55 @@ class Sealer:
 
     def with_timestamp(self, pdf: bytes, *, now: datetime) -> Sealed | None:
         """Seal a document with a timestamp, or return None if the authority cannot give one now."""
-        if self.authority is None or not self.authority.ready():
+        if self.authority is None or not self.authority.server.ready():
             return None
         try:
             sealed = self._checked(pdf, self.authority)
-            if sealed.timestamp is None or abs(sealed.timestamp - now) > CLOCK_SLACK:
-                raise TimestampError("its time is not ours")
+            self.authority.check(sealed.timestamp, sealed.pinned, now)
         except Exception as error:  # noqa: BLE001 # whatever an outsider sends, the receipt is made all the same
-            self.authority.failed()
+            self.authority.server.failed()
             self.say(f"timestamp authority: {type(error).__name__}: {str(error)[:200]}; next try in "
-                     f"{self.authority.pause:g} s")  # fmt: skip
+                     f"{self.authority.server.pause:g} s")  # fmt: skip
             return None
-        self.authority.answered()
+        self.authority.server.answered()
         return sealed
 
     def _checked(self, pdf: bytes, authority: Authority | None) -> Sealed:
         """Seal, and let nothing out whose seal would not be accepted."""
         body = seal_pdf(pdf, seal=self.seal, authority=authority)
-        verdict = verify(body, self.seal.trusted)
+        verdict = verify(body, self.seal.trusted, authority.roots if authority else ())
         if not verdict.holds:
             raise SealError(verdict.problem)
-        return Sealed(body, verdict.timestamp)
+        return Sealed(body, verdict.timestamp, verdict.pinned)
 
 
 def seal_pdf(pdf: bytes, *, seal: Seal, authority: Authority | None = None) -> bytes:
-    """Seal a document (PAdES B-B, with an authority B-T) in a visible box, so that no change at all is permitted."""
+    """Seal a document in a visible box, so that no change at all is permitted.
+
+    That is PAdES B-B; with an authority B-T; with one that leads up to a chosen root B-LT: all that a check of it needs
+    later, certificates and word of what was revoked, goes into the document before it is sealed.
+    """
+    return asyncio.run(_seal(pdf, seal, authority))
+
+
+async def _seal(pdf: bytes, seal: Seal, authority: Authority | None) -> bytes:
     store = SimpleCertificateStore()  # type: ignore[no-untyped-call]
     store.register_multiple(seal.chain)
     signer = SimpleSigner(signing_cert=seal.certificate, signing_key=seal.key, cert_registry=store)
-    metadata = PdfSignatureMetadata(
-        field_name=FIELD, subfilter=SigSeedSubFilter.PADES, md_algorithm="sha256", certify=True,
-        docmdp_permissions=MDPPerm.NO_CHANGES, name=seal.name, reason="Receipt of a signature",
-    )  # fmt: skip
     field = SigFieldSpec(FIELD, on_page=0, box=BOX, readable_field_name="Seal of the portal")
-    pen = PdfSigner(metadata, signer=signer, stamp_style=_emblem(), timestamper=authority, new_field_spec=field)
-    room = ROOM_TIMESTAMP if authority else ROOM
-    out = pen.sign_pdf(IncrementalPdfFileWriter(BytesIO(pdf)), bytes_reserved=room)
+    together = DSSContentSettings(
+        include_vri=False, placement=SigDSSPlacementPreference.TOGETHER_WITH_SIGNATURE
+    )  # fmt: skip
+    async with authority.context(seal.certificate) if authority else nullcontext() as context:
+        metadata = PdfSignatureMetadata(
+            field_name=FIELD, subfilter=SigSeedSubFilter.PADES, md_algorithm="sha256", certify=True,
+            docmdp_permissions=MDPPerm.NO_CHANGES, name=seal.name, reason="Receipt of a signature",
+            embed_validation_info=context is not None, validation_context=context, signer_key_usage=set(),
+            dss_settings=together,
+        )  # fmt: skip
+        pen = PdfSigner(metadata, signer=signer, stamp_style=_emblem(), timestamper=authority, new_field_spec=field)
+        room = ROOM_TIMESTAMP if authority else ROOM
+        out = await pen.async_sign_pdf(IncrementalPdfFileWriter(BytesIO(pdf)), bytes_reserved=room)
     return bytes(out.getvalue())
 
 
@@ -227,7 +191,7 @@ def _ellipse(x: float, y: float, a: float, b: float) -> str:
     )
 
 
-def verify(pdf: bytes, trusted: Sequence[bytes]) -> Verdict:
+def verify(pdf: bytes, trusted: Sequence[bytes], roots: Sequence[x509.Certificate] = ()) -> Verdict:
     """Check the seal of a document offline, naming the first thing that does not hold.
 
     The bytes are checked against the seal before anything of the document is read: a file that somebody made up or
@@ -236,10 +200,11 @@ def verify(pdf: bytes, trusted: Sequence[bytes]) -> Verdict:
     Args:
         pdf: the file as it was handed in.
         trusted: DER of the certificates whose seals are accepted.
+        roots: to one of which the authority of a timestamp should lead up; the answer says whether it does.
     """
     try:
         _check_bytes(pdf, trusted)
-        return _document(pdf, trusted)
+        return _document(pdf, trusted, roots)
     except _Broken as broken:
         return Verdict(broken.problem, broken.code)
     except Exception:  # noqa: BLE001 # the file is anybody's; every way to fail is one answer
@@ -311,17 +276,26 @@ def _length(raw: bytes) -> int:
     return 2 + count + int.from_bytes(raw[2 : 2 + count] if count else raw[1:2], "big")
 
 
-def _document(pdf: bytes, trusted: Sequence[bytes]) -> Verdict:
+def _document(pdf: bytes, trusted: Sequence[bytes], roots: Sequence[x509.Certificate]) -> Verdict:
     """Check the seal as any PDF reader would: key, cover of the whole file, no change permitted, its time."""
-    signature = PdfFileReader(BytesIO(pdf)).embedded_signatures[0]
-    token = _token(signature)
+    reader = PdfFileReader(BytesIO(pdf))
+    signature = reader.embedded_signatures[0]
+    token = next(extract_tst_data_iter(signature.signer_info, signed=False), None)
     claimed = signature.self_reported_timestamp
     moment = token["encap_content_info"]["content"].parsed["gen_time"].native if token else claimed
-    status = validate_pdf_signature(
-        signature, _context([x509.Certificate.load(der) for der in trusted], moment),
-        _context(_carried(token), moment) if token else None,
-        key_usage_settings=KeyUsageConstraints(key_usage=set()),
-    )  # fmt: skip
+    status, pinned = None, False
+    for pinned in (True, False) if roots and token else (False,):
+        times = _long_term(reader, roots if pinned else carried(token), moment) if token else None
+        status = validate_pdf_signature(
+            signature, offline([x509.Certificate.load(der) for der in trusted], moment), times,
+            key_usage_settings=KeyUsageConstraints(key_usage=set()),
+        )  # fmt: skip
+        if status.timestamp_validity is None or status.timestamp_validity.trusted:
+            break
+    return _verdict(signature, status, moment, pinned, long_term=_store(reader) is not None)
+
+
+def _verdict(signature: Any, status: Any, moment: datetime, pinned: bool, *, long_term: bool) -> Verdict:
     if status.coverage != SignatureCoverageLevel.ENTIRE_FILE:
         raise _Broken("seal_partial", "The seal does not cover this whole file.")
     if signature.docmdp_level != MDPPerm.NO_CHANGES or not status.docmdp_ok:
@@ -334,23 +308,25 @@ def _document(pdf: bytes, trusted: Sequence[bytes]) -> Verdict:
     if not (status.bottom_line and holder.not_valid_before <= moment <= holder.not_valid_after):
         raise _Broken("seal_untrusted", "The seal's certificate did not hold when the file was sealed.")
     return Verdict(
-        sealed_at=claimed.astimezone(UTC), timestamp=stamped.timestamp.astimezone(UTC) if stamped else None,
-        authority=named(stamped.signing_cert) if stamped else "",
-        by=named(holder),
+        sealed_at=signature.self_reported_timestamp.astimezone(UTC), by=named(holder),
+        timestamp=stamped.timestamp.astimezone(UTC) if stamped else None,
+        authority=named(stamped.signing_cert) if stamped else "", pinned=pinned, long_term=long_term,
     )  # fmt: skip
 
 
-def _token(signature: Any) -> Any:
-    """Return the timestamp that a seal carries, or None."""
-    return next(extract_tst_data_iter(signature.signer_info, signed=False), None)
+def _store(reader: PdfFileReader) -> DocumentSecurityStore | None:
+    """Return what the document carries for checks in the long term."""
+    try:
+        return DocumentSecurityStore.read_dss(reader)
+    except NoDSSFoundError:
+        return None
 
 
-def _carried(token: Any) -> list[x509.Certificate]:
-    """Return the certificates in a timestamp: which authorities to trust is for the reader of a receipt to judge."""
-    return [c.chosen for c in token["certificates"]]
-
-
-def _context(roots: list[x509.Certificate], moment: datetime) -> ValidationContext:
-    return ValidationContext(
-        trust_roots=roots, moment=moment, best_signature_time=moment, allow_fetching=False, revocation_mode="soft-fail"
-    )
+def _long_term(reader: PdfFileReader, roots: Sequence[x509.Certificate], moment: datetime) -> Any:
+    """Return how the certificates of a timestamp are checked: with what the document carries for that."""
+    store = _store(reader)
+    given = {
+        "trust_roots": list(roots), "moment": moment, "best_signature_time": moment, "allow_fetching": False,
+        "revocation_mode": "soft-fail",
+    }  # fmt: skip
+    return store.as_validation_context(given) if store else offline(roots, moment)

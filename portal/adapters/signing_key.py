@@ -17,8 +17,17 @@ from cryptography.hazmat.primitives.serialization import (
 from portal.core.config import SettingError
 
 
+def holds(public: bytes, signature: bytes, body: bytes) -> bool:
+    """Say whether a signature over bytes is by an Ed25519 key."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, body)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
 class SigningKey:
-    """An Ed25519 key, made the first time it is asked for.
+    """An Ed25519 key, made the first time it is asked for; when its file is replaced, the new one counts at once.
 
     Args:
         path: where it is kept, readable for the portal's user alone.
@@ -29,22 +38,41 @@ class SigningKey:
     """
 
     def __init__(self, path: Path, kept_at: Path) -> None:
-        self._key = _load(path)
-        self._public: Ed25519PublicKey = self._key.public_key()
-        self.public = self._public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.path = path
         self.kept_at = kept_at
+        self._read: tuple[tuple[int, int], Ed25519PrivateKey] | None = None
+        self._current()
+
+    def _current(self) -> Ed25519PrivateKey:
+        if not self.path.exists():
+            if self._read is not None:
+                return self._read[1]  # it was taken away, and nothing took its place
+            _make(self.path)
+        at = self.path.stat()
+        if self._read is None or self._read[0] != (at.st_ino, at.st_mtime_ns):
+            self._read = (at.st_ino, at.st_mtime_ns), _load(self.path)
+        return self._read[1]
+
+    @property
+    def public(self) -> bytes:
+        """The public key."""
+        return self._current().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def sign(self, body: bytes) -> bytes:
         """Return the signature over bytes."""
-        return self._key.sign(body)
+        return self._current().sign(body)
 
-    def holds(self, signature: bytes, body: bytes) -> bool:
-        """Say whether a signature over bytes is by this key."""
-        try:
-            self._public.verify(signature, body)
-        except InvalidSignature:
-            return False
-        return True
+    def holds(self, signature: bytes, body: bytes, by: bytes | None = None) -> bool:
+        """Say whether a signature over bytes is by this key, or by the public key that is given."""
+        return holds(by or self.public, signature, body)
+
+    def successor(self) -> "SigningKey":
+        """Return the key that is to come after this one; it is made once and lies beside it until it takes over."""
+        return SigningKey(self.path.with_name(f"{self.path.name}.next"), self.kept_at)
+
+    def give_way(self) -> None:
+        """Put the successor in the place of this key, whose private half is gone from then on."""
+        self.path.with_name(f"{self.path.name}.next").replace(self.path)
 
     def kept(self) -> bytes | None:
         """Return the checkpoint that is kept, if one is."""
@@ -69,20 +97,22 @@ def open_key(home: Path) -> SigningKey:
     return SigningKey(home / "keys" / "log", home / "log" / "checkpoint")
 
 
+def _make(path: Path) -> None:
+    """Make the key; two processes that start at once end up with the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    draft.touch(mode=0o600)
+    made = Ed25519PrivateKey.generate()
+    draft.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
 def _load(path: Path) -> Ed25519PrivateKey:
-    """Read the key, or make it; two processes that start at once end up with the same one."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        draft.touch(mode=0o600)
-        made = Ed25519PrivateKey.generate()
-        draft.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError):

@@ -23,12 +23,14 @@ ENTRY = re.compile(r"""\s*(?:"([^"\\]+)"|'([^']+)'|([A-Za-z0-9_-]+))\s*=""")
 BYTES_MAX = 2_000_000
 YEARS = range(1970, 2200)
 FILE = "license.toml"
+FRAME = "frame"  # what stands outside the clauses can change as well
 AT_LINE = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
 DOCUMENT = {"slug": str, "title": str, "spdx": str, "kind": str, "versions": list}
 VERSION = {
     "number": str, "materiality": str, "effective_at": datetime, "required_by": datetime, "prevailing": str,
     "digests": dict, "summary": dict, "clauses": list,
 }  # fmt: skip
+DOCUMENT_OPTIONAL = {"vote_from": str}
 VERSION_OPTIONAL = {"predecessor": str, "changes": dict}
 CLAUSE = {"key": str, "kind": str, "label": str}
 CLAUSE_OPTIONAL = {"element": str}
@@ -74,13 +76,14 @@ class VersionDocument:
 
 @dataclass(frozen=True)
 class LicenseDocument:
-    """A license as its folder declares it."""
+    """A license as its folder declares it; `vote_from` is the least weight whose versions need a vote, if any."""
 
     slug: str
     title: str
     spdx: str
     kind: str
     versions: tuple[VersionDocument, ...]
+    vote_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,14 @@ def read_license(folder: Path) -> LicenseDocument:
         at = AT_LINE.search(str(error))
         _refuse(file, "", f"cannot be read: {AT_LINE.sub('', str(error))}", line=int(at[1]) if at else 0)
     place = _Place(file, _lines(words))
-    _check(place, table, DOCUMENT, {})
+    _check(place, table, DOCUMENT, DOCUMENT_OPTIONAL)
     if table["slug"] != folder.name or not SLUG.fullmatch(table["slug"]):
         place.at("slug").refuse(
             f"{_quoted(table['slug'])} is not the name of the folder in small letters, digits and hyphens"
         )
     _choose(place.at("kind"), "license kind", table["kind"])
+    if "vote_from" in table:
+        _choose(place.at("vote_from"), "materiality", table["vote_from"])
     versions: list[VersionDocument] = []
     for position, version in enumerate(table["versions"]):
         versions.append(_version(place.at("versions").at(position), version, versions))
@@ -145,7 +150,9 @@ def read_license(folder: Path) -> LicenseDocument:
     declared = {f"{version.number}.{language}.md" for version in versions for language in version.texts}
     if stray := sorted({path.name for path in folder.glob("*.md")} - declared):
         _refuse(folder / stray[0], "", "no version in license.toml declares this text")
-    return LicenseDocument(table["slug"], table["title"], table["spdx"], table["kind"], tuple(versions))
+    return LicenseDocument(
+        table["slug"], table["title"], table["spdx"], table["kind"], tuple(versions), table.get("vote_from")
+    )
 
 
 def _version(place: _Place, table: Any, earlier: Sequence[VersionDocument]) -> VersionDocument:
@@ -191,7 +198,7 @@ def _check_order(place: _Place, version: VersionDocument, earlier: Sequence[Vers
         place.at("number").refuse(f"must be higher than {before.number}, the version before it")
     if before and version.effective_at <= before.effective_at:
         place.at("effective_at").refuse(f"must lie after that of {before.number}, the version before it")
-    known = {clause.key for one in (version, *earlier) for clause in one.clauses}
+    known = {FRAME, *(clause.key for one in (version, *earlier) for clause in one.clauses)}
     if stray := sorted(set(version.changes) - known):
         place.at("changes").at(stray[0]).refuse("there is no such clause")
     if version.changes and not before:

@@ -1,6 +1,5 @@
 """When somebody may decline, and what a signer is told whose signature stopped binding."""
 
-import json
 from datetime import datetime
 
 from portal.core.errors import Conflict
@@ -27,11 +26,6 @@ def check_declinable(state: CeremonyState, expires_at: datetime, now: datetime) 
         raise Conflict("ceremony_used", "You signed with this form already. A signature can be withdrawn on its page.")
     if now >= expires_at:
         raise Conflict("ceremony_expired", "This form is more than two hours old. Open the license again.")
-
-
-def reason_of(payload: bytes) -> str:
-    """Return the reason code of a proposal to void a signature."""
-    return str(json.loads(payload)["reason"])
 
 
 def compose_annulled(kind: AnnulmentKind, *, title: str, ref: str, page: str) -> str:

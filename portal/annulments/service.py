@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from portal.accounts import service as accounts
 from portal.accounts.models import Proposal, User
-from portal.accounts.rules import Permission
+from portal.accounts.rules import Permission, reason_of
 from portal.annulments import rules
 from portal.audit import service as audit
 from portal.audit.rules import LicenseDeclined, SignatureAnnulled
@@ -106,7 +106,7 @@ def void(
     """Void, as the second of two people, a signature that was made in error."""
     signature = _voidable(session, ref, by)
     proposal = open_void(session, signature=signature, now=now)
-    reason = rules.reason_of(proposal.payload) if proposal else ""
+    reason = reason_of(proposal.payload) if proposal else ""
     agreed = accounts.confirm(
         session, action=VOID, subject_ref=ref, shown_sha256=payload_sha256,
         payload=_payload(session, signature, reason), by=by, now=now,

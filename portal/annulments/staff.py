@@ -4,8 +4,8 @@ from flask import Blueprint, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from portal.accounts import service as accounts
-from portal.accounts.rules import TWO, Permission
-from portal.annulments import rules, service
+from portal.accounts.rules import TWO, Permission, reason_of
+from portal.annulments import service
 from portal.annulments.forms import VoidForm
 from portal.core.clock import utcnow
 from portal.core.errors import Invalid
@@ -30,9 +30,9 @@ def signature(ref: str) -> ResponseReturnValue:
     page = render_template(
         "annulments/void.html", signature=found, form=form, proposal=proposal,
         ended=licensing.annulments(db(), signature_ids=[found.id]).get(found.id),
-        reason=rules.reason_of(proposal.payload) if proposal else "",
+        reason=reason_of(proposal.payload) if proposal else "",
         own=proposal is not None and proposal.proposed_by == actor().public_id,
-        enough=accounts.qualified(db(), permission=Permission.LICENSES_PUBLISH, now=utcnow()) >= TWO,
+        enough=len(accounts.able(db(), permission=Permission.LICENSES_PUBLISH, now=utcnow())) >= TWO,
     )  # fmt: skip
     return page, 422 if form.errors else 200
 

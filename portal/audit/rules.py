@@ -30,9 +30,7 @@ class Event:
     @property
     def data(self) -> dict[str, Any]:
         """The fields beyond the subject."""
-        values = asdict(self)
-        values.pop("subject")
-        return values
+        return {name: value for name, value in asdict(self).items() if name != "subject"}
 
     @classmethod
     def field_names(cls) -> tuple[str, ...]:
@@ -193,6 +191,21 @@ class VersionCancelled(Event, name="license:version:cancelled"):
 
 
 @dataclass(frozen=True)
+class VersionReviewed(Event, name="license:version:reviewed"):
+    """Somebody uninvolved took a second look at a version that was put in force at once."""
+
+    number: str
+    finding: str
+
+
+@dataclass(frozen=True)
+class VersionReviewOverdue(Event, name="license:version:review_overdue"):
+    """Nobody took that second look in time."""
+
+    number: str
+
+
+@dataclass(frozen=True)
 class VersionRetired(Event, name="license:version:retired"):
     """A license version was retired: nothing asks for it any more; signatures of it stay true."""
 
@@ -204,6 +217,15 @@ class VersionArrived(Event, name="license:version:arrived"):
     """A scheduled license version came into force."""
 
     number: str
+
+
+@dataclass(frozen=True)
+class CampaignChanged(Event, name="license:campaign:changed"):
+    """A campaign that asks people to sign a version came into another state, or counts somebody (`user`) no more."""
+
+    version: str
+    change: str
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -353,14 +375,23 @@ class SaltErased(Event, name="audit:salt:erased"):
     """The salt of an event was erased, so that nobody can recognize the event in the log any more."""
 
 
+@dataclass(frozen=True)
+class LogKeyChanged(Event, name="audit:log_key:changed"):
+    """The log was handed over to another key, the subject; `before` is the number of the key that signed until then."""
+
+    before: str
+
+
+@dataclass(frozen=True)
+class UsageSealed(Event, name="usage:day:sealed"):
+    """The usage records of a UTC day, the subject, were sealed; `sha256` is over the lines of their export."""
+
+    number: int
+    records: int
+    sha256: str
+
+
 SALT_SIZE = 32
-# What an event says of a row that never changes: event -> (table, column of its public id, field -> column).
-BOUND: dict[str, tuple[str, str, dict[str, str]]] = {
-    LicenseSigned.name: (
-        "signature", "public_id", {"text_sha256": "rendition_sha256", "annex_commitment": "annex_commitment"},
-    ),
-    ReceiptMade.name: ("receipt", "subject_ref", {"pdf_sha256": "pdf_sha256"}),
-}  # fmt: skip
 
 
 def written(*, ref: str, name: str, subject: str, data: dict[str, Any], actor: str, at: str) -> bytes:

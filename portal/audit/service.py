@@ -12,17 +12,34 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.audit.models import AuditEvent, Salt
-from portal.audit.rules import BOUND, SALT_SIZE, Event, SaltErased, written
+from portal.audit.rules import (
+    SALT_SIZE,
+    Event,
+    LicenseSigned,
+    LogKeyChanged,
+    ReceiptMade,
+    SaltErased,
+    UsageSealed,
+    written,
+)  # fmt: skip
 from portal.core.actor import Actor
 from portal.core.clock import stamp
 from portal.core.errors import Conflict, NotFound
 from portal.core.ids import public_id
 from portal.proofs import service as proofs
 from portal.proofs.models import Leaf
-from portal.proofs.rules import LogKey
+from portal.proofs.rules import LogKey, key_id
 
 BATCH = 1000
 OVERLAP = timedelta(hours=1)
+# What an event says of a row that never changes: event -> (table, column of its public id, field -> column).
+BOUND: dict[str, tuple[str, str, dict[str, str]]] = {
+    LicenseSigned.name: (
+        "signature", "public_id", {"text_sha256": "rendition_sha256", "annex_commitment": "annex_commitment"},
+    ),
+    ReceiptMade.name: ("receipt", "subject_ref", {"pdf_sha256": "pdf_sha256"}),
+    UsageSealed.name: ("usage_seal", "day", {"number": "number", "records": "records", "sha256": "sha256"}),
+}  # fmt: skip
 
 
 def record(session: Session, event: Event, *, by: Actor, now: datetime) -> AuditEvent:
@@ -69,17 +86,18 @@ class Logged:
     salt: bytes | None
 
 
-def logged(session: Session, *, name: str, subject: str) -> Logged | None:
-    """Return the first event of a name about a subject, as the log committed to it."""
+def logged(session: Session, event: Event) -> Logged | None:
+    """Return the first event that says exactly this, as the log committed to it."""
     query = (
         sa.select(AuditEvent, Salt.salt)
         .outerjoin(Salt, Salt.event_ref == AuditEvent.public_id)
-        .where(AuditEvent.subject == subject, AuditEvent.name == name)
+        .where(AuditEvent.subject == event.subject, AuditEvent.name == event.name)
         .order_by(AuditEvent.id)
-        .limit(1)
     )
-    found = session.execute(query).first()
-    return Logged(found[0].public_id, body_of(found[0]), found[1]) if found else None
+    for row, salt in session.execute(query):
+        if row.data == event.data:
+            return Logged(row.public_id, body_of(row), salt)
+    return None
 
 
 def erase_salt(session: Session, *, event_ref: str, by: Actor, now: datetime) -> None:
@@ -95,6 +113,23 @@ def erase_salt(session: Session, *, event_ref: str, by: Actor, now: datetime) ->
         session.delete(salt)
         record(session, SaltErased(subject=event_ref), by=by, now=now)
         session.flush()
+
+
+def rotate_key(
+    session: Session, *, key: LogKey, successor: LogKey, origin: str, kept: bytes | None, by: Actor, now: datetime
+) -> bytes:
+    """Hand the log over to another key and return the checkpoint that says so; done before, it is done once.
+
+    Raises:
+        Conflict: the log no longer begins with what was signed.
+    """
+    last = proofs.newest(session)
+    if last is not None and last.successor == successor.public:
+        return last.note
+    ids = [key_id(origin, one.public).hex() for one in (key, successor)]
+    record(session, LogKeyChanged(subject=ids[1], before=ids[0]), by=by, now=now)
+    session.flush()
+    return proofs.hand_over(session, key=key, successor=successor, origin=origin, kept=kept, now=now)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from portal.core.machine import Machine
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 RESERVED = frozenset(
-    """api appeal datasets device disclosure healthz invite licenses log login logout metrics models oauth playground
-    readyz report reset resolve settings signup spaces staff static transparency v1 verify""".split()  # noqa: SIM905
+    """api appeal contact datasets device disclosure healthz invite licenses log login logout metrics models oauth
+    playground readyz report reset resolve settings signup spaces staff static transparency v1 verify""".split()  # noqa: SIM905
 )
 
 

@@ -16,6 +16,10 @@ ANY_HEADING = re.compile(r"^#{1,3} ", re.MULTILINE)
 CLAUSE_HEADING = re.compile(r"^###[ \t].*$", re.MULTILINE)
 TEXT_MAX = 400_000
 EXPLANATION_MAX = 2_000
+# What stands outside every clause is compared as one, under a key that no clause may have.
+FRAME = "frame"
+FRAME_TITLE = "Title, headings and words outside the clauses"
+VERSION_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 ALIKE = 0.6
 
 
@@ -67,6 +71,11 @@ class Part:
     start: int
     end: int
     body: str
+
+    @property
+    def name(self) -> str:
+        """Number and title, as a page names it."""
+        return f"{self.label} {self.title}".strip()
 
     @property
     def sha256(self) -> str:
@@ -137,6 +146,8 @@ def keyed(text: str) -> list[Part]:
         raise Invalid(
             "clause_missing", "The text has no clause. Start each with ### 1.1 Title {#part.key}.", field="text"
         )
+    if any(part.key == FRAME for part in parts):
+        raise Invalid("clause_reserved", f"The key {FRAME} stands for what is outside every clause.", field="text")
     if twice := _twice(text, [(part.label, part) for part in parts]):
         raise Invalid("label_twice", f"The clause number {twice} stands twice.", field="text")
     return parts
@@ -179,6 +190,23 @@ def outline(text: str) -> list[Passage]:
     return passages
 
 
+def whole(text: str) -> list[Part]:
+    """Return everything that a text says: what stands outside its clauses, as if it were one clause, and its clauses.
+
+    Words outside come with the number of the clause that follows, so that a heading cannot slip past one. A version's
+    own number in the title is left out, since it changes each time.
+    """
+    passages = outline(text)
+    rows = []
+    for passage, follows in zip(passages, [*passages[1:], None], strict=True):
+        if passage.part is None:
+            rows.append(f"{passage.words} → {follows.part.label}" if follows and follows.part else passage.words)
+    title, end, rest = "\n\n".join(rows).partition("\n")
+    if title.startswith("# "):
+        title = VERSION_NUMBER.sub("…", title)
+    return [Part(FRAME, "", FRAME_TITLE, 0, 0, f"{title}{end}{rest}"), *parse(text)]
+
+
 def kind_of(key: str) -> ClauseKind:
     """Return what a new clause does, by the first part of its key; `OTHER` where that says nothing."""
     first = key.partition(".")[0]
@@ -203,18 +231,22 @@ def compare(old: Sequence[Part], new: Sequence[Part]) -> list[Delta]:
     """
     before = {part.key: part for part in old}
     after = {part.key for part in new}
+    place = {part.key: n for n, part in enumerate(old)}
+    both = [part.key for part in new if part.key in before]
+    stayed = {both[n] for n in words.increasing([place[key] for key in both])}
     deltas: list[Delta] = []
     for part in new:
         earlier = before.get(part.key)
-        deltas.append(Delta(part.key, _relation(earlier, part) if earlier else Relation.ADDED, earlier, part))
+        relation = _relation(earlier, part, stayed=part.key in stayed) if earlier else Relation.ADDED
+        deltas.append(Delta(part.key, relation, earlier, part))
     deltas += [Delta(part.key, Relation.REMOVED, part, None) for part in old if part.key not in after]
     return deltas
 
 
-def _relation(old: Part, new: Part) -> Relation:
+def _relation(old: Part, new: Part, *, stayed: bool = True) -> Relation:
     if old.sha256 != new.sha256:
         return Relation.REWORDED
-    return Relation.MOVED if old.label != new.label else Relation.SAME
+    return Relation.SAME if stayed and old.label == new.label else Relation.MOVED
 
 
 class Sign(StrEnum):
@@ -305,9 +337,7 @@ def _reworded(old: Part, new: Part, share: float, known: Collection[str]) -> lis
     return [Suggestion(Sign.REACH, (old,), (new,), relation, share, reason)]
 
 
-CHOICES = {
-    Relation.REWORDED: (Relation.REWORDED, Relation.NARROWED, Relation.WIDENED),
-}
+CHOICES = {Relation.REWORDED: (Relation.REWORDED, Relation.NARROWED, Relation.WIDENED)}
 
 
 def choices(proposed: Relation) -> tuple[Relation, ...]:
@@ -331,8 +361,10 @@ def check_change(delta: Delta, relation: Relation, explanation: str) -> None:
 
 
 def renumbered(delta: Delta) -> str:
-    """Explain a clause that kept its words and got another number."""
+    """Explain a clause that kept its words and got another number or place."""
     labels = [part.label for part in (delta.old, delta.new) if part]
+    if labels[0] == labels[-1]:
+        return "Moved to another place, same number and words."
     return f"Renumbered from {labels[0]} to {labels[-1]}, same words."
 
 
@@ -345,51 +377,23 @@ def chain(proposed: Relation, hops: Sequence[Relation]) -> Relation:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Words in a row that are the same in both texts, only in the earlier one, or only in the later one."""
-
-    kind: str
-    words: str
-
-
-def runs(old: str, new: str) -> tuple[list[Run], list[Run]]:
-    """Compare two passages word by word: the earlier one with what went marked, the later one with what came.
-
-    Long stretches without a word in common are marked as replaced whole.
-    """
-    before, after = words.WORD.findall(old), words.WORD.findall(new)
-    left: list[Run] = []
-    right: list[Run] = []
-    a = c = 0
-    for b, d, length in [*words.matching(before, after), (len(before), len(after), 0)]:
-        for side, kind, row in (
-            (left, "removed", before[a:b]), (right, "added", after[c:d]), (left, "same", before[b : b + length]),
-            (right, "same", after[d : d + length]),
-        ):  # fmt: skip
-            if row:
-                side.append(Run(kind, "".join(row)))
-        a, c = b + length, d + length
-    return left, right
-
-
-@dataclass(frozen=True)
 class Shown:
     """A clause in two texts as a page shows it: each side word by word, None where the clause is absent."""
 
     delta: Delta
     label: str
-    old: list[Run] | None
-    new: list[Run] | None
+    old: list[words.Run] | None
+    new: list[words.Run] | None
 
 
 def side_by_side(deltas: Sequence[Delta]) -> list[Shown]:
-    """Return differences ready to be shown, each under the number and title that it has, or had."""
-    return [_shown(delta) for delta in deltas]
+    """Return differences ready to be shown; what stands outside the clauses only where it differs."""
+    return [_shown(delta) for delta in deltas if delta.key != FRAME or delta.relation is not Relation.SAME]
 
 
 def _shown(delta: Delta) -> Shown:
     old, new = delta.old, delta.new
-    names = [f"{part.label} {part.title}" for part in (old, new) if part]
+    names = [part.name for part in (old, new) if part]
     label = names[0] if len(set(names)) == 1 else " → ".join(names)
-    left, right = runs(old.body if old else "", new.body if new else "")
+    left, right = words.runs(old.body if old else "", new.body if new else "")
     return Shown(delta, label, left if old else None, right if new else None)

@@ -48,6 +48,11 @@ def parts_of(session: Session, *, sha256: str) -> list[Part]:
     return rules.parse(text_of(session, sha256=sha256))
 
 
+def whole_of(session: Session, *, sha256: str) -> list[Part]:
+    """Return all that a stored text says: what stands outside its clauses, as if it were one, and its clauses."""
+    return rules.whole(text_of(session, sha256=sha256))
+
+
 def keep_clauses(session: Session, *, family: str, sha256: str, kinds: Kinds) -> list[Part]:
     """Note which clauses a stored text has, each under its key in the family; noting it again changes nothing.
 
@@ -68,6 +73,8 @@ def keep_clauses(session: Session, *, family: str, sha256: str, kinds: Kinds) ->
             kind, element = kinds.get(part.key) or _guess(part.key)
             known[part.key] = Clause(family=family, stable_key=part.key, kind=kind, element=element)
             session.add(known[part.key])
+    if rules.FRAME not in known:
+        session.add(Clause(family=family, stable_key=rules.FRAME, kind=ClauseKind.OTHER))
     session.flush()
     if session.scalar(sa.select(ClauseText.id).where(ClauseText.text_sha256 == sha256).limit(1)) is None:
         session.add_all(
@@ -127,7 +134,7 @@ def delta(session: Session, *, from_sha256: str, to_sha256: str, through: Sequen
 
 
 def _compare(session: Session, from_sha256: str, to_sha256: str) -> list[Delta]:
-    return rules.compare(parts_of(session, sha256=from_sha256), parts_of(session, sha256=to_sha256))
+    return rules.compare(whole_of(session, sha256=from_sha256), whole_of(session, sha256=to_sha256))
 
 
 def suggestions(session: Session, *, from_sha256: str, to_sha256: str) -> list[Suggestion]:

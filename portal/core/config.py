@@ -1,6 +1,7 @@
 """Every setting once: where it comes from, what it may be, and what is refused."""
 
 import os
+import re
 import secrets
 import tempfile
 import tomllib
@@ -18,6 +19,7 @@ HIDDEN = frozenset({"secret_keys", "seal_passphrase"})
 SOCKET_LIMIT = 100
 KEY_LENGTH = 32
 PORT_MAX = 65535
+NAME_MAX = 200
 
 
 class SettingError(Exception):
@@ -40,7 +42,13 @@ class Settings:
         secret_keys: keys that sign cookies and forms; the first signs, all verify.
         seal_pkcs12: PKCS#12 file with the key and certificate that seal receipts; empty for a key made at first start.
         seal_passphrase: opens that file.
-        timestamp_url: timestamp authority (RFC 3161) that confirms the time of a seal; empty for none.
+        timestamp_url: timestamp authority (RFC 3161) that confirms times of seals and checkpoints; empty for none.
+        timestamp_root: PEM file with the certificates to one of which that authority has to lead up; empty for any.
+        witnesses: who vouches for the log, ``KEY ADDRESS`` each, separated by commas; empty for nobody.
+        log_mail: address to which the checkpoint of each day is mailed; empty for none.
+        licensor: the body that gives out the license, as pages name it; empty where nobody is named yet.
+        contact: mail address for questions, reports of misuse and signing on paper; empty where there is none yet.
+        campaign_unreached_limit: largest share (0 to 1) of those a campaign asks whom nothing reached, for a cut-over.
         pepper: key of the access-token digests.
         sources: setting → where its value came from.
     """
@@ -58,6 +66,12 @@ class Settings:
     seal_pkcs12: str = ""
     seal_passphrase: str = ""
     timestamp_url: str = ""
+    timestamp_root: str = ""
+    witnesses: str = ""
+    log_mail: str = ""
+    licensor: str = ""
+    contact: str = ""
+    campaign_unreached_limit: float = 0.05
     pepper: bytes = b""
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -175,6 +189,10 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         engines=str(values.get("engines", "embedded")), durability=_one_of("durability", DURABILITIES, values, sources),
         secret_keys=keys, seal_pkcs12=str(values.get("seal_pkcs12", "")), pepper=pepper, sources=sources,
         seal_passphrase=str(values.get("seal_passphrase", "")), timestamp_url=timestamp_url,
+        log_mail=_mail("log_mail", values, sources), contact=_mail("contact", values, sources),
+        licensor=_named("licensor", values, sources),
+        timestamp_root=str(values.get("timestamp_root", "")), witnesses=str(values.get("witnesses", "")),
+        campaign_unreached_limit=_share("campaign_unreached_limit", 0.05, values, sources),
     )  # fmt: skip
 
 
@@ -183,6 +201,30 @@ def _one_of(name: str, known: tuple[str, ...], values: dict[str, Any], sources: 
     if value not in known:
         raise _bad(name, f"{value!r} is not one of {', '.join(known)}", sources)
     return value
+
+
+def _mail(name: str, values: dict[str, Any], sources: Mapping[str, str]) -> str:
+    address = str(values.get(name, ""))
+    if address and not re.fullmatch(r"[^@\s,]+@[^@\s,]+", address):
+        raise _bad(name, "must be one mail address", sources)
+    return address
+
+
+def _named(name: str, values: dict[str, Any], sources: Mapping[str, str]) -> str:
+    words = str(values.get(name, "")).strip()
+    if len(words) > NAME_MAX or not words.isprintable():
+        raise _bad(name, f"must be a name of at most {NAME_MAX} characters on one line", sources)
+    return words
+
+
+def _share(name: str, default: float, values: dict[str, Any], sources: Mapping[str, str]) -> float:
+    try:
+        share = float(values.get(name, default))
+    except (TypeError, ValueError):
+        raise _bad(name, f"{values[name]!r} is not a number", sources) from None
+    if not 0 <= share <= 1:  # neither is "nan"
+        raise _bad(name, f"{share} is not between 0 and 1", sources)
+    return share
 
 
 def _port(values: dict[str, Any], sources: Mapping[str, str]) -> int:

@@ -5,6 +5,7 @@ import unicodedata
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise
 
@@ -111,3 +112,48 @@ def _joined(blocks: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]
         else:
             joined.append((i, j, length))
     return joined
+
+
+@dataclass(frozen=True)
+class Run:
+    """Words in a row that are the same in both texts, only in the earlier one, or only in the later one."""
+
+    kind: str
+    words: str
+
+
+def runs(old: str, new: str) -> tuple[list[Run], list[Run]]:
+    """Compare two passages word by word: the earlier one with what went marked, the later one with what came.
+
+    Long stretches without a word in common are marked as replaced whole.
+    """
+    before, after = WORD.findall(old), WORD.findall(new)
+    left: list[Run] = []
+    right: list[Run] = []
+    a = c = 0
+    for b, d, length in [*matching(before, after), (len(before), len(after), 0)]:
+        for side, kind, row in (
+            (left, "removed", before[a:b]), (right, "added", after[c:d]), (left, "same", before[b : b + length]),
+            (right, "same", after[d : d + length]),
+        ):  # fmt: skip
+            if row:
+                side.append(Run(kind, "".join(row)))
+        a, c = b + length, d + length
+    return left, right
+
+
+def increasing(numbers: Sequence[int]) -> list[int]:
+    """Return the places of a longest run of numbers that only rise, so that the others are the ones out of order."""
+    ends: list[int] = []  # the lowest number that ends a run of each length, and where it stands
+    places: list[int] = []
+    before: list[int] = []
+    for place, number in enumerate(numbers):
+        length = bisect_left(ends, number)
+        ends[length:] = [number, *ends[length + 1 :]]
+        places[length:] = [place, *places[length + 1 :]]
+        before.append(places[length - 1] if length else -1)
+    run, place = [], places[-1] if places else -1
+    while place >= 0:
+        run.append(place)
+        place = before[place]
+    return run[::-1]

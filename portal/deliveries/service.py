@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.catalog.models import CardRevision, GatedModel, Release
+from portal.catalog.models import CardRevision, Release
 from portal.core.ids import public_id
 from portal.deliveries.models import Delivery
 from portal.deliveries.rules import covers_file
@@ -76,21 +76,27 @@ def terms_of(session: Session, *, sha256: str, user_id: int) -> list[Terms]:
 
 def holds_copy(session: Session, *, user_id: int, release_id: int) -> bool:
     """Say whether a person received every large file of a release whole; of a release without any, every file."""
-    mine = sa.select(Delivery).where(Delivery.user_id == user_id, Delivery.release_id == release_id)
-    spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for delivery in session.scalars(mine):
-        spans[delivery.file_sha256].append((delivery.range_start, delivery.range_start + (delivery.bytes_sent or 0)))
+    return user_id in copies(session, user_ids=[user_id], release_ids=[release_id])
+
+
+def copies(session: Session, *, user_ids: Sequence[int], release_ids: Sequence[int]) -> dict[int, frozenset[int]]:
+    """Return of which releases people hold a whole copy: person → releases; who holds none is left out."""
+    d = Delivery
+    rows = sa.select(d.user_id, d.release_id, d.file_sha256, d.range_start, d.bytes_sent).where(
+        d.user_id.in_(user_ids), d.release_id.in_(release_ids)
+    )
+    spans: dict[tuple[int, int], dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
+    for user_id, release_id, sha256, start, sent in session.execute(rows):
+        spans[user_id, release_id][sha256].append((start, start + (sent or 0)))
     if not spans:
-        return False
-    files = _files_of(session, release_id)
-    needed = [file for file in files if file.lfs] or files
-    return all(covers_file(spans.get(file.blob_sha256, []), file.size) for file in needed)
-
-
-def holders(session: Session, *, model: GatedModel) -> set[int]:
-    """Return the ids of all people who were handed bytes of a model, for telling them something."""
-    query = sa.select(Delivery.user_id).join(Release, Release.id == Delivery.release_id)
-    return set(session.scalars(query.where(Release.model_id == model.id).distinct()))
+        return {}
+    files = _files_of(session, {release_id for _, release_id in spans})
+    needed = {release_id: [file for file in all_ if file.lfs] or all_ for release_id, all_ in files.items()}
+    whole: dict[int, set[int]] = defaultdict(set)
+    for (user_id, release_id), had in spans.items():
+        if all(covers_file(had.get(file.blob_sha256, []), file.size) for file in needed[release_id]):
+            whole[user_id].add(release_id)
+    return {user_id: frozenset(releases) for user_id, releases in whole.items()}
 
 
 def _terms(session: Session, deliveries: Sequence[Delivery]) -> list[Terms]:
@@ -105,14 +111,17 @@ def _terms(session: Session, deliveries: Sequence[Delivery]) -> list[Terms]:
     ]
 
 
-def _files_of(session: Session, release_id: int) -> Sequence[TreeEntry]:
+def _files_of(session: Session, release_ids: set[int]) -> dict[int, list[TreeEntry]]:
     query = (
-        sa.select(TreeEntry)
-        .join(Commit, Commit.id == TreeEntry.commit_id)
-        .join(Release, sa.and_(Release.model_id == Commit.model_id, Release.revision == Commit.revision))
-        .where(Release.id == release_id)
+        sa.select(Release.id, TreeEntry)
+        .join(Commit, sa.and_(Commit.model_id == Release.model_id, Commit.revision == Release.revision))
+        .join(TreeEntry, TreeEntry.commit_id == Commit.id)
+        .where(Release.id.in_(release_ids))
     )
-    return session.scalars(query).all()
+    found: dict[int, list[TreeEntry]] = {release_id: [] for release_id in release_ids}
+    for release_id, entry in session.execute(query):
+        found[release_id].append(entry)
+    return found
 
 
 def _signatures(session: Session, sets: set[str]) -> dict[str, list[Signature]]:

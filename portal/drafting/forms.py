@@ -71,7 +71,7 @@ def describe_form(languages: Mapping[str, str], deltas: Sequence[Delta], weight:
     }  # fmt: skip
     for delta in deltas:
         part = delta.new or delta.old
-        name = f"{part.label} {part.title}" if part else delta.key
+        name = part.name if part else delta.key
         relations = [SelectChoice(relation.value, relation.value.capitalize()) for relation in choices(delta.relation)]
         if delta.relation in {Relation.WIDENED, Relation.NARROWED}:
             relations = [SelectChoice(r.value, r.value.capitalize()) for r in choices(Relation.REWORDED)]

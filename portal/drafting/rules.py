@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from portal.clauses.rules import TEXT_MAX, Part, Relation, parse
+from portal.clauses.rules import TEXT_MAX, VERSION_NUMBER, Part, Relation, parse
 from portal.core.errors import Invalid, NotFound
 
 TITLE_MAX = 200
@@ -32,6 +32,14 @@ def rewrite(text: str, *, key: str, title: str, body: str) -> str:
     heading = f"### {part.label} {name} {{#{part.key}}}"
     rest = text[part.end :]
     return f"{text[: part.start]}{heading}\n\n{words}\n{chr(10) if rest else ''}{rest}"
+
+
+def check_title(text: str, number: str, language: str) -> None:
+    """Raise unless the title of a text names, if it names a version at all, the version that people would sign."""
+    title = text.partition("\n")[0]
+    if title.startswith("# ") and set(VERSION_NUMBER.findall(title)) - {number}:
+        message = f"The title of the {language!r} text has to name version {number}. Change its first line."
+        raise Invalid("title_number", message, field="text")
 
 
 class Lack(StrEnum):

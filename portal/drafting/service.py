@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
-from unicodedata import normalize
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -13,16 +12,16 @@ from portal.adapters.texts import LicenseDocument, VersionDocument
 from portal.audit import service as audit
 from portal.audit.rules import VersionDrafted, VersionEdited
 from portal.clauses import service as clauses
-from portal.clauses.rules import ClauseKind, Element, Relation, keyed
+from portal.clauses.rules import FRAME, ClauseKind, Element, Relation, keyed
 from portal.core.actor import Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid
-from portal.drafting.rules import Pair, pair, rewrite
+from portal.drafting.rules import Pair, check_title, pair, rewrite
 from portal.licensing import rules
 from portal.licensing import service as licensing
 from portal.licensing.models import License, LicenseVersion, Rendition, VersionAuthor
 from portal.licensing.rules import LicenseKind, Materiality, VersionState
-from portal.proofs.rules import canonical, digest
+from portal.proofs.rules import digest
 
 E = TypeVar("E", bound=StrEnum)
 REACH = frozenset({Relation.WIDENED, Relation.NARROWED})
@@ -74,11 +73,15 @@ def _ensure_license(session: Session, document: LicenseDocument) -> License:
     row = session.scalar(sa.select(License).where(License.slug == document.slug))
     if row is None:
         kind = member(LicenseKind, document.kind, "kind")
-        row = License(slug=document.slug, title=document.title, spdx=document.spdx, kind=kind)
+        vote_from = member(Materiality, document.vote_from, "vote_from") if document.vote_from else None
+        row = License(
+            slug=document.slug, title=document.title, spdx=document.spdx, kind=kind, vote_from=vote_from
+        )  # fmt: skip
         session.add(row)
         session.flush()
-    if (row.title, row.spdx, row.kind.value) != (document.title, document.spdx, document.kind):
-        message = f"{document.slug}/license.toml: title, SPDX id and kind of a license on record never change."
+    recorded = (row.title, row.spdx, row.kind.value, row.vote_from.value if row.vote_from else None)
+    if recorded != (document.title, document.spdx, document.kind, document.vote_from):
+        message = f"{document.slug}/license.toml: title, SPDX id, kind and votes of a license on record never change."
         raise Conflict("license_changed", message)
     return row
 
@@ -253,7 +256,7 @@ def describe(session: Session, *, version: LicenseVersion, changes: Mapping[str,
 
     None takes over, for the other languages, what is recorded for the prevailing text.
     """
-    for old, new in _pairs(session, version):
+    for old, new in licensing.pairs(session, version=version):
         if changes is None:
             said = clauses.described(session, from_sha256=old.text_sha256, to_sha256=new.text_sha256)
             changes = said if new.prevailing else {}
@@ -263,39 +266,16 @@ def describe(session: Session, *, version: LicenseVersion, changes: Mapping[str,
         )  # fmt: skip
 
 
-def _pairs(session: Session, version: LicenseVersion) -> list[tuple[Rendition, Rendition]]:
-    """Return each text of a version with its predecessor in that language, where they differ; prevailing first."""
-    if version.predecessor_id is None:
-        return []
-    before = session.get_one(LicenseVersion, version.predecessor_id)
-    earlier = {text.language: text for text in before.renditions}
-    texts = sorted(version.renditions, key=lambda text: not text.prevailing)
-    pairs = [(earlier[text.language], text) for text in texts if text.language in earlier]
-    return [(old, new) for old, new in pairs if old.text_sha256 != new.text_sha256]
-
-
 def floor(session: Session, *, version: LicenseVersion) -> Materiality:
     """Return the least weight that a version's clause changes allow."""
     if version.predecessor_id is None:
         return Materiality.EDITORIAL
     kinds = clauses.kinds_of(session, family=version.license.slug)
+    kinds[FRAME] = ClauseKind.RESTRICTION  # a heading or a word above them can change what all restrictions mean
     before = session.get_one(LicenseVersion, version.predecessor_id)
     return rules.materiality_floor(
         [(kinds[d.key], d.relation) for d in licensing.difference(session, old=before, new=version)]
     )
-
-
-def shown(session: Session, *, version: LicenseVersion) -> str:
-    """Return a digest of all that a version says, so that exactly what was looked at is approved and published."""
-    texts = {text.language: text.text_sha256 for text in version.renditions}
-    words = {language: normalize("NFC", summary) for language, summary in version.summary.items()}
-    weight = version.materiality.value if version.materiality else None
-    changes = {}
-    for old, new in _pairs(session, version):
-        told = clauses.described(session, from_sha256=old.text_sha256, to_sha256=new.text_sha256)
-        changes[new.language] = {key: [how.value, normalize("NFC", why)] for key, (how, why) in told.items()}
-    said = {"number": version.number, "texts": texts, "summary": words, "materiality": weight, "changes": changes}
-    return digest(canonical(said))
 
 
 def save_clause(
@@ -333,8 +313,8 @@ def translations(session: Session, *, version: LicenseVersion, language: str) ->
             found = licensing.difference(session, old=earlier, new=version, language=row.language)
             told |= {delta.key: delta.relation for delta in found}
     return pair(
-        clauses.parts_of(session, sha256=prevailing.text_sha256),
-        clauses.parts_of(session, sha256=translation.text_sha256), before, after,
+        clauses.whole_of(session, sha256=prevailing.text_sha256),
+        clauses.whole_of(session, sha256=translation.text_sha256), before, after,
     )  # fmt: skip
 
 
@@ -346,6 +326,7 @@ def check_ready(session: Session, *, version: LicenseVersion) -> None:
         clauses.check_translation(
             session, prevailing=prevailing.text_sha256, translation=text.text_sha256, language=text.language
         )
+        check_title(clauses.text_of(session, sha256=text.text_sha256), version.number, text.language)
     if version.predecessor_id is None:
         return
     before = session.get_one(LicenseVersion, version.predecessor_id)

@@ -1,5 +1,7 @@
 """The editors' desk: draft the next version of a license, edit it whole or by clause, and say what changes."""
 
+from dataclasses import replace
+
 from flask import Blueprint, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
@@ -105,8 +107,10 @@ def description(slug: str, number: str) -> ResponseReturnValue:
             return redirect(_page(slug, number), 303)
         except Invalid as error:
             form.take(error)
+    shown = side_by_side([replace(delta, explanation="") for delta in deltas])  # what is being written stands below
     page = render_template(
-        "drafting/description.html", version=found, form=form, deltas=deltas, languages=languages,
+        "drafting/description.html", version=found, form=form, rows=shown,
+        languages=languages, prevailing=licensing.rendition(found),
         floor=service.floor(db(), version=found),
     )  # fmt: skip
     return page, 422 if form.errors else 200
@@ -149,9 +153,18 @@ def clause(slug: str, number: str, key: str) -> ResponseReturnValue:
         except Invalid as error:
             form.take(error)
     page = render_template(
-        "drafting/clause.html", version=found, shown=shown, form=form, part=part, rows=_against(found, shown, text, key)
-    )
+        "drafting/clause.html", version=found, shown=shown, form=form, part=part, prevailing=licensing.rendition(found),
+        rows=_against(found, shown, text, key), beside=_beside(found, shown, key),
+    )  # fmt: skip
     return page, 422 if form.errors else 200
+
+
+def _beside(version: LicenseVersion, shown: Rendition, key: str) -> list[Shown]:
+    """Return, for whoever edits a translation, how the prevailing text of a clause differs from the version before."""
+    prevailing = licensing.rendition(version)
+    if shown is prevailing:
+        return []
+    return _against(version, prevailing, clauses.text_of(db(), sha256=prevailing.text_sha256), key)
 
 
 def _against(version: LicenseVersion, shown: Rendition, text: str, key: str) -> list[Shown]:

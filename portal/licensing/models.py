@@ -14,6 +14,7 @@ from portal.licensing.rules import (
     ExhibitKind,
     LicenseKind,
     Materiality,
+    ReviewFinding,
     VersionState,
 )  # fmt: skip
 
@@ -31,6 +32,8 @@ class License(Base):
     title: Mapped[str]
     spdx: Mapped[str]
     kind: Mapped[LicenseKind] = mapped_column(enum_type(LicenseKind, "kind"), default=LicenseKind.LICENSE)
+    # From this weight on, a body of the licensor votes on each version; None where the licensor needs no vote.
+    vote_from: Mapped[Materiality | None] = mapped_column(enum_type(Materiality, "vote_from"))
 
 
 class LicenseVersion(Base):
@@ -153,12 +156,13 @@ class VersionComment(Base):
 
 @append_only()
 class Resolution(Base):
-    """The vote by which a body of the licensor resolved on a version; its minutes by digest."""
+    """The vote by which a body of the licensor resolved on what a version said then; its minutes by digest."""
 
     __tablename__ = "resolution"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    version_id: Mapped[int] = mapped_column(ForeignKey("license_version.id", ondelete="RESTRICT"), unique=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("license_version.id", ondelete="RESTRICT"))
+    shown_sha256: Mapped[str]
     body: Mapped[str]
     minutes_sha256: Mapped[str]
     votes_for: Mapped[int]
@@ -169,9 +173,39 @@ class Resolution(Base):
     recorded_at: Mapped[datetime]
 
     __table_args__ = (
+        UniqueConstraint("version_id", "shown_sha256"),
         CheckConstraint("votes_for >= 0 AND votes_against >= 0 AND votes_abstain >= 0", name="votes"),
         CheckConstraint("votes_for > votes_against", name="carried"),
     )
+
+
+@append_only("overdue_at", "reviewed_by", "reviewed_at", "finding", "words")
+class AfterReview(Base):
+    """A second look at a version that two people put in force at once: by when, and once somebody took it, what of it.
+
+    Args:
+        overdue_at: when staff were told that nobody looked in time.
+    """
+
+    __tablename__ = "after_review"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("license_version.id", ondelete="RESTRICT"), primary_key=True)
+    proposal_id: Mapped[int] = mapped_column(ForeignKey("proposal.id", ondelete="RESTRICT"), unique=True)
+    due_at: Mapped[datetime]
+    overdue_at: Mapped[datetime | None]
+    reviewed_by: Mapped[str | None]
+    reviewed_at: Mapped[datetime | None]
+    finding: Mapped[ReviewFinding | None] = mapped_column(enum_type(ReviewFinding, "finding"))
+    words: Mapped[str | None]
+
+    version: Mapped[LicenseVersion] = relationship(lazy="joined")
+
+    __table_args__ = (
+        CheckConstraint(
+            "(reviewed_at IS NULL) = (reviewed_by IS NULL) AND (reviewed_at IS NULL) = (finding IS NULL) "
+            "AND (reviewed_at IS NULL) = (words IS NULL)", name="whole",
+        ),
+    )  # fmt: skip
 
 
 class Ceremony(Base):
@@ -187,6 +221,7 @@ class Ceremony(Base):
     nonce: Mapped[str] = mapped_column(unique=True)
     state: Mapped[CeremonyState] = mapped_column(enum_type(CeremonyState, "state"), default=CeremonyState.OPEN)
     opened_at: Mapped[datetime]
+    viewed_at: Mapped[datetime]
     expires_at: Mapped[datetime]
 
 

@@ -98,6 +98,28 @@ VERSION = Machine(
 MADE = frozenset({VersionState.DRAFT, VersionState.IN_REVIEW, VersionState.APPROVED})
 
 
+class ReviewFinding(StrEnum):
+    """What a second look at a version found that two people put in force at once."""
+
+    STANDS = "stands"
+    REPLACE = "replace"
+
+
+class ReviewState(StrEnum):
+    """Where such a second look stands."""
+
+    OPEN = "open"
+    OVERDUE = "overdue"
+    DONE = "done"
+
+
+def review_state_at(due_at: datetime, reviewed_at: datetime | None, at: datetime) -> ReviewState:
+    """Return where a second look stands at an instant; nobody has to write down that it is overdue."""
+    if reviewed_at is not None:
+        return ReviewState.DONE
+    return ReviewState.OVERDUE if at >= due_at else ReviewState.OPEN
+
+
 class CeremonyState(StrEnum):
     """How a ceremony ended, if it did."""
 

@@ -2,14 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
+from unicodedata import normalize
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.accounts.models import User
+from portal.accounts.models import Profile, User
 from portal.accounts.rules import Standing
 from portal.audit import service as audit
 from portal.audit.rules import VersionArrived, VersionCommented, VersionResolved
@@ -19,6 +20,7 @@ from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict, Invalid, NotFound
 from portal.licensing import rules
 from portal.licensing.models import (
+    AfterReview,
     Annulment,
     Ceremony,
     Decline,
@@ -32,7 +34,7 @@ from portal.licensing.models import (
     VersionComment,
 )
 from portal.licensing.rules import VERSION, AnnulmentKind, SignatureFact, VersionAction, VersionFact, VersionState, Vote
-from portal.proofs.rules import digest
+from portal.proofs.rules import canonical, digest
 
 
 def licenses(session: Session) -> list[tuple[License, list[LicenseVersion]]]:
@@ -118,34 +120,56 @@ def versions_for(session: Session, *, license_ids: Sequence[int]) -> dict[int, l
 
 def signatures_for(session: Session, *, user_id: int, license_ids: Sequence[int]) -> dict[int, list[SignatureFact]]:
     """Return what decisions need to know of a person's signatures of licenses, annulled ones with when that was."""
+    return signatures_of(session, user_ids=[user_id], license_ids=license_ids).get(user_id, {})
+
+
+def signatures_of(
+    session: Session, *, user_ids: Sequence[int], license_ids: Sequence[int]
+) -> dict[int, dict[int, list[SignatureFact]]]:
+    """Return the same for many people at once: person → license → signatures."""
     v = LicenseVersion
     query = (
         sa.select(
-            v.license_id, Signature.id, Signature.public_id, Signature.version_id, v.ordinal, v.number, Annulment.at
+            Signature.user_id, v.license_id, Signature.id, Signature.public_id, Signature.version_id, v.ordinal,
+            v.number, Annulment.at,
         )
         .join(v, v.id == Signature.version_id)
         .outerjoin(Annulment, Annulment.signature_id == Signature.id)
-        .where(Signature.user_id == user_id, LicenseVersion.license_id.in_(license_ids))
+        .where(Signature.user_id.in_(user_ids), LicenseVersion.license_id.in_(license_ids))
         .order_by(Signature.id)
-    )
-    found: dict[int, list[SignatureFact]] = defaultdict(list)
-    for license_id, signature_id, ref, version_id, ordinal, number, ended_at in session.execute(query):
-        found[license_id].append(SignatureFact(signature_id, ref, version_id, ordinal, number, ended_at))
-    return dict(found)
+    )  # fmt: skip
+    found: dict[int, dict[int, list[SignatureFact]]] = defaultdict(lambda: defaultdict(list))
+    for user_id, license_id, signature_id, ref, version_id, ordinal, number, ended_at in session.execute(query):
+        fact = SignatureFact(signature_id, ref, version_id, ordinal, number, ended_at)
+        found[user_id][license_id].append(fact)
+    return {user_id: dict(rows) for user_id, rows in found.items()}
 
 
 def declined_by(session: Session, *, user_id: int, license_ids: Sequence[int]) -> frozenset[int]:
     """Return the versions of which a person's last word was that they do not sign."""
+    return declined_of(session, user_ids=[user_id], license_ids=license_ids).get(user_id, frozenset())
+
+
+def declined_of(
+    session: Session, *, user_ids: Sequence[int] | None = None, license_ids: Sequence[int]
+) -> dict[int, frozenset[int]]:
+    """Return the same for many people at once, or for everybody: person → versions."""
     later = sa.select(Signature.id).where(
-        Signature.user_id == user_id, Signature.version_id == Ceremony.version_id, Signature.signed_at >= Decline.at
-    )
+        Signature.user_id == Ceremony.user_id, Signature.version_id == Ceremony.version_id,
+        Signature.signed_at >= Decline.at,
+    )  # fmt: skip
     query = (
-        sa.select(Ceremony.version_id)
+        sa.select(Ceremony.user_id, Ceremony.version_id)
         .join(Decline, Decline.ceremony_id == Ceremony.id)
         .join(LicenseVersion, LicenseVersion.id == Ceremony.version_id)
-        .where(Ceremony.user_id == user_id, LicenseVersion.license_id.in_(license_ids), ~later.exists())
+        .where(LicenseVersion.license_id.in_(license_ids), ~later.exists())
     )
-    return frozenset(session.scalars(query))
+    if user_ids is not None:
+        query = query.where(Ceremony.user_id.in_(user_ids))
+    found: dict[int, set[int]] = defaultdict(set)
+    for user_id, version_id in session.execute(query):
+        found[user_id].add(version_id)
+    return {user_id: frozenset(versions) for user_id, versions in found.items()}
 
 
 def annulments(session: Session, *, signature_ids: Sequence[int]) -> dict[int, Annulment]:
@@ -205,7 +229,40 @@ def counterpart(version: LicenseVersion, like: Rendition) -> Rendition:
     return next((r for r in version.renditions if r.language == like.language), None) or rendition(version)
 
 
-def affected(session: Session, *, version: LicenseVersion) -> list[User]:
+def pairs(session: Session, *, version: LicenseVersion) -> list[tuple[Rendition, Rendition]]:
+    """Return each text of a version with its predecessor in that language, where they differ; prevailing first."""
+    if version.predecessor_id is None:
+        return []
+    before = session.get_one(LicenseVersion, version.predecessor_id)
+    earlier = {text.language: text for text in before.renditions}
+    texts = sorted(version.renditions, key=lambda text: not text.prevailing)
+    both = [(earlier[text.language], text) for text in texts if text.language in earlier]
+    return [(old, new) for old, new in both if old.text_sha256 != new.text_sha256]
+
+
+def shown(session: Session, *, version: LicenseVersion) -> str:
+    """Return a digest of all that a version says, so that just what was seen is voted on, approved and published."""
+    texts = {text.language: text.text_sha256 for text in version.renditions}
+    words = {language: normalize("NFC", summary) for language, summary in version.summary.items()}
+    weight = version.materiality.value if version.materiality else None
+    changes = {}
+    for old, new in pairs(session, version=version):
+        told = clauses.described(session, from_sha256=old.text_sha256, to_sha256=new.text_sha256)
+        changes[new.language] = {key: [how.value, normalize("NFC", why)] for key, (how, why) in told.items()}
+    said = {"number": version.number, "texts": texts, "summary": words, "materiality": weight, "changes": changes}
+    return digest(canonical(said))
+
+
+@dataclass(frozen=True)
+class Affected:
+    """Somebody whom a new version concerns; without an address once their account is erased."""
+
+    id: int
+    email: str | None
+    locale: str | None
+
+
+def affected(session: Session, *, version: LicenseVersion) -> list[Affected]:
     """Return the people who signed an earlier version of the license, and neither this one nor a later one."""
     newest = sa.func.max(LicenseVersion.ordinal)
     signers = (
@@ -216,8 +273,9 @@ def affected(session: Session, *, version: LicenseVersion) -> list[User]:
         .group_by(Signature.user_id)
         .having(newest < version.ordinal)
     )
-    query = sa.select(User).where(User.id.in_(signers), User.standing != Standing.CLOSED).order_by(User.id)
-    return list(session.scalars(query).unique())
+    query = sa.select(User.id, Profile.email, Profile.locale).outerjoin(Profile, Profile.user_id == User.id)
+    query = query.where(User.id.in_(signers), User.standing != Standing.CLOSED).order_by(User.id)
+    return [Affected(*row) for row in session.execute(query)]
 
 
 def move(session: Session, *, version: LicenseVersion, action: VersionAction, **values: Any) -> None:
@@ -257,6 +315,16 @@ def arrive(session: Session, *, now: datetime) -> int:
     return len(arrived)
 
 
+def second_looks(session: Session) -> Sequence[AfterReview]:
+    """Return the second looks at versions that came into force at once, due and done, the newest first."""
+    return session.scalars(sa.select(AfterReview).order_by(AfterReview.due_at.desc())).unique().all()
+
+
+def second_look(session: Session, *, version: LicenseVersion) -> AfterReview | None:
+    """Return the second look at a version that came into force at once; None for one that came with notice."""
+    return session.get(AfterReview, version.id)
+
+
 def comment(
     session: Session,
     *,
@@ -289,13 +357,19 @@ def comments_on(session: Session, *, version: LicenseVersion) -> Sequence[Versio
 
 
 def resolve(session: Session, *, version: LicenseVersion, vote: Vote, by: Actor, now: datetime) -> Resolution:
-    """Record, once and before a version has a date, the vote by which a body of the licensor stands behind it."""
+    """Record, once and before a version has a date, the vote by which a body of the licensor stands behind its words.
+
+    A vote is on exactly what the version says now; after any change of that, the body votes anew.
+    """
     rules.check_vote(vote, now)
     if version.state not in rules.MADE:
         raise Conflict("version_published", f"Version {version.number} has its date; a vote comes before that.")
     if resolution_of(session, version=version):
         raise Conflict("resolution_exists", "The vote on this version is recorded already, and never changes.")
-    row = Resolution(version_id=version.id, recorded_by=by.public_id, recorded_at=now, **asdict(vote))
+    row = Resolution(
+        version_id=version.id, shown_sha256=shown(session, version=version), recorded_by=by.public_id, recorded_at=now,
+        **asdict(vote),
+    )  # fmt: skip
     session.add(row)
     session.flush()
     slug, minutes = version.license.slug, vote.minutes_sha256
@@ -305,5 +379,6 @@ def resolve(session: Session, *, version: LicenseVersion, vote: Vote, by: Actor,
 
 
 def resolution_of(session: Session, *, version: LicenseVersion) -> Resolution | None:
-    """Return the vote behind a version, if one was recorded."""
-    return session.scalar(sa.select(Resolution).where(Resolution.version_id == version.id))
+    """Return the vote behind what a version says; one on words that changed since does not stand behind it."""
+    said = Resolution.shown_sha256 == shown(session, version=version)
+    return session.scalar(sa.select(Resolution).where(Resolution.version_id == version.id, said))

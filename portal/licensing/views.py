@@ -34,6 +34,13 @@ def signed(license_id: int) -> dict[int, str]:
     return {fact.version_id: fact.public_id for fact in rules.live(facts, utcnow())}
 
 
+@bp.get("/contact")
+@public
+def contact() -> ResponseReturnValue:
+    """Say who gives out the license, where to write, how to report misuse and how to sign on paper."""
+    return render_template("licensing/contact.html", rows=[row for row, versions in service.licenses(db()) if versions])
+
+
 @bp.get("/licenses/")
 @public
 def index() -> ResponseReturnValue:
@@ -65,11 +72,13 @@ def version(slug: str, number: str) -> ResponseReturnValue:
     earlier = next(
         iter(v for v in service.published(db(), license_id=found.license_id) if v.ordinal < found.ordinal), None
     )
+    look = service.second_look(db(), version=found)
     return render_template(
         "licensing/version.html", version=found, shown=shown, passages=outline(text), earlier=earlier,
         state=states(found.license_id)[found.id], signed=signed(found.license_id).get(found.id),
         newest=service.published(db(), license_id=found.license_id)[0],
-        vote=service.resolution_of(db(), version=found),
+        vote=service.resolution_of(db(), version=found), look=look,
+        look_state=rules.review_state_at(look.due_at, look.reviewed_at, utcnow()).value if look else "",
     )  # fmt: skip
 
 

@@ -1,8 +1,13 @@
 """How far a notice got: rungs of a ladder, of which the highest counts."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 
 MAX_TRIES = 8
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
 LEASE_SECONDS = 15 * 60  # longer than a batch can take, every send running into its time-out
 
 
@@ -19,6 +24,7 @@ class Rung(StrEnum):
 
 ORDER = {rung: number for number, rung in enumerate(Rung)}
 REACHED = frozenset({Rung.DELIVERED, Rung.SHOWN, Rung.VIEWED})
+TRIED = frozenset({Rung.SENT, Rung.DELIVERED, Rung.BOUNCED})
 
 
 def highest(rungs: list[Rung]) -> Rung:
@@ -29,3 +35,9 @@ def highest(rungs: list[Rung]) -> Rung:
 def retry_seconds(tries: int) -> int:
     """Seconds to wait after that many failed attempts to send: 5, 10, 20 … at most an hour."""
     return int(min(5 * 2 ** max(tries - 1, 0), 3600))
+
+
+def moment(at: datetime) -> str:
+    """Write an instant as a message says it: a day alone would leave open which hour of it is meant, and where."""
+    there = at.astimezone(UTC)
+    return f"{there.day} {MONTHS[there.month - 1]} {there.year}, {there:%H:%M} UTC"

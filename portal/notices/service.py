@@ -1,5 +1,6 @@
 """Telling people things: the queue of messages, how far each got, and what pages showed."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,9 +10,11 @@ from sqlalchemy.orm import Session
 
 from portal.core.ids import public_id
 from portal.notices.models import Notice, NoticeEvent
-from portal.notices.rules import LEASE_SECONDS, MAX_TRIES, REACHED, Rung, retry_seconds
+from portal.notices.rules import LEASE_SECONDS, MAX_TRIES, REACHED, TRIED, Rung, retry_seconds
 
 ERROR_MAX = 500
+PART = 1_000
+PAGE = "page"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,29 @@ def queue(
     session.flush()
     _climb(session, notice, Rung.QUEUED, now)
     return notice
+
+
+def queue_all(
+    session: Session,
+    *,
+    kind: str,
+    subject_ref: str,
+    subject: str,
+    messages: Sequence[tuple[int, str, str]],
+    now: datetime,
+) -> None:
+    """Leave a message to each of many people about one thing: (person, address, body)."""
+    for start in range(0, len(messages), PART):
+        rows = [
+            {
+                "public_id": public_id("ntc"), "recipient_id": recipient_id, "address": address, "kind": kind,
+                "subject_ref": subject_ref, "subject": subject, "body": body, "queued_at": now, "due_at": now,
+            }
+            for recipient_id, address, body in messages[start : start + PART]
+        ]  # fmt: skip
+        made = session.scalars(sa.insert(Notice).returning(Notice.id), rows).all()
+        events = [{"notice_id": notice_id, "rung": Rung.QUEUED, "at": now} for notice_id in made]
+        session.execute(sa.insert(NoticeEvent), events)
 
 
 def claim_due(session: Session, *, now: datetime, limit: int = 20) -> list[Outgoing]:
@@ -109,7 +135,7 @@ def mark_shown(session: Session, *, user_id: int, subject_ref: str, now: datetim
     notice = session.scalar(sa.select(Notice).where(about).order_by(Notice.id.desc()).limit(1))
     if notice is None:
         notice = Notice(
-            public_id=public_id("ntc"), recipient_id=user_id, address="", kind="page", subject_ref=subject_ref,
+            public_id=public_id("ntc"), recipient_id=user_id, address="", kind=PAGE, subject_ref=subject_ref,
             subject="", body=None, queued_at=now, due_at=None,
         )  # fmt: skip
         session.add(notice)
@@ -119,15 +145,55 @@ def mark_shown(session: Session, *, user_id: int, subject_ref: str, now: datetim
 
 def reached_at(session: Session, *, user_id: int, subject_refs: Collection[str]) -> dict[str, datetime]:
     """Return when word of each subject first reached a person; what was only sent has not."""
+    return reached_of(session, user_ids=[user_id], subject_refs=subject_refs).get(user_id, {})
+
+
+def reached_of(
+    session: Session, *, user_ids: Collection[int] | None = None, subject_refs: Collection[str]
+) -> dict[int, dict[str, datetime]]:
+    """Return the same for many people at once, or for everybody: person → subject → when."""
     query = (
-        sa.select(Notice.subject_ref, NoticeEvent.at)
+        sa.select(Notice.recipient_id, Notice.subject_ref, sa.func.min(NoticeEvent.at, type_=NoticeEvent.at.type))
         .join(NoticeEvent, NoticeEvent.notice_id == Notice.id)
-        .where(
-            Notice.recipient_id == user_id, Notice.subject_ref.in_(subject_refs), NoticeEvent.rung.in_(REACHED)
-        )
-        .order_by(NoticeEvent.at.desc())
-    )  # fmt: skip
-    return {row.subject_ref: row.at for row in session.execute(query)}
+        .where(Notice.recipient_id.is_not(None), Notice.subject_ref.in_(subject_refs), NoticeEvent.rung.in_(REACHED))
+        .group_by(Notice.recipient_id, Notice.subject_ref)
+    )
+    if user_ids is not None:
+        query = query.where(Notice.recipient_id.in_(user_ids))
+    found: dict[int, dict[str, datetime]] = defaultdict(dict)
+    for user_id, ref, at in session.execute(query):
+        found[user_id or 0][ref] = at
+    return dict(found)
+
+
+def bounced(session: Session, *, user_ids: Collection[int] | None = None) -> set[tuple[int, str]]:
+    """Return where the last message that was tried came back, of some people or of everybody: (person, address)."""
+    last = (
+        sa.select(Notice.recipient_id, Notice.address, sa.func.max(NoticeEvent.id).label("last"))
+        .join(NoticeEvent, NoticeEvent.notice_id == Notice.id)
+        .where(Notice.recipient_id.is_not(None), NoticeEvent.rung.in_(TRIED))
+        .group_by(Notice.recipient_id, Notice.address)
+    )
+    tried = (last if user_ids is None else last.where(Notice.recipient_id.in_(user_ids))).subquery()
+    query = (
+        sa.select(tried.c.recipient_id, tried.c.address)
+        .join(NoticeEvent, NoticeEvent.id == tried.c.last)
+        .where(NoticeEvent.rung == Rung.BOUNCED)
+    )
+    return {(user_id, address) for user_id, address in session.execute(query)}
+
+
+def told(session: Session, *, user_ids: Collection[int], subject_ref: str) -> set[int]:
+    """Return those for whom a message about a subject was left, sent or not."""
+    about = sa.and_(Notice.subject_ref == subject_ref, Notice.kind != PAGE)
+    return set(session.scalars(sa.select(Notice.recipient_id).where(Notice.recipient_id.in_(user_ids), about)))
+
+
+def under_way(session: Session, *, kind: str, subject_ref: str) -> int:
+    """Count the messages of a kind about a subject that the mail server has neither taken nor refused for good."""
+    query = sa.select(sa.func.count()).select_from(Notice)
+    waits = sa.and_(Notice.kind == kind, Notice.subject_ref == subject_ref, Notice.due_at.is_not(None))
+    return session.scalar(query.where(waits)) or 0
 
 
 def of_person(session: Session, *, user_id: int, limit: int = 100) -> Sequence[Notice]:

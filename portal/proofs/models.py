@@ -65,11 +65,18 @@ class Node(Base):
 
 @append_only()
 class Checkpoint(Base):
-    """A signed tree head, exactly as it was published."""
+    """A signed tree head, exactly as it was published.
+
+    Args:
+        signer: the public key that signed it.
+        successor: the public key that signs from here on, where this one hands the log over to it.
+    """
 
     __tablename__ = "checkpoint"
 
     size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     root: Mapped[bytes]
     note: Mapped[bytes]
+    signer: Mapped[bytes]
+    successor: Mapped[bytes | None]
     signed_at: Mapped[datetime]

@@ -198,6 +198,7 @@ def is_consistent(old: int, new: int, old_root: bytes, new_root: bytes, path: Se
 
 ED25519 = b"\1"
 DASH = "\u2014"
+SUCCESSOR = "successor "
 PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 TILE_PATH = re.compile(r"((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
@@ -206,24 +207,31 @@ TILE_PATH = re.compile(r"((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?
 class LogKey(Protocol):
     """The key that signs checkpoints."""
 
-    public: bytes
+    @property
+    def public(self) -> bytes:
+        """The public key."""
 
     def sign(self, body: bytes) -> bytes:
         """Return the Ed25519 signature over bytes."""
 
-    def holds(self, signature: bytes, body: bytes) -> bool:
-        """Say whether a signature over bytes is by this key."""
+    def holds(self, signature: bytes, body: bytes, by: bytes | None = None) -> bool:
+        """Say whether a signature over bytes is by this key, or by the public key that is given."""
 
 
 @dataclass(frozen=True)
 class TreeHead:
-    """What a checkpoint states, the bytes that its signatures cover, and those signatures by name."""
+    """What a checkpoint states, the bytes that its signatures cover, and those signatures by name.
+
+    Args:
+        successor: the key to which the log is handed over from here on; empty where it stays with the same.
+    """
 
     origin: str
     size: int
     root: bytes
     body: bytes
     signatures: tuple[tuple[str, bytes], ...]
+    successor: str = ""
 
 
 def origin_of(base_url: str) -> str:
@@ -254,11 +262,13 @@ def vkey(name: str, public: bytes) -> str:
     return f"{name}+{key_id(name, public).hex()}+{base64(ED25519 + public)}"
 
 
-def checkpoint(origin: str, size: int, root: bytes, key: LogKey) -> bytes:
-    """Sign a tree head."""
-    body = f"{origin}\n{size}\n{base64(root)}\n".encode()
-    signature = base64(key_id(origin, key.public) + key.sign(body))
-    return body + f"\n{DASH} {origin} {signature}\n".encode()
+def checkpoint(origin: str, size: int, root: bytes, key: LogKey, successor: LogKey | None = None) -> bytes:
+    """Sign a tree head; where the log is handed over to a successor, say so in it, and let both keys sign."""
+    more = f"{SUCCESSOR}{vkey(origin, successor.public)}\n" if successor else ""
+    body = f"{origin}\n{size}\n{base64(root)}\n{more}".encode()
+    signers = [key] if successor is None else [key, successor]
+    lines = [f"{DASH} {origin} {base64(key_id(origin, one.public) + one.sign(body))}\n" for one in signers]
+    return body + f"\n{''.join(lines)}".encode()
 
 
 def read_checkpoint(note: bytes) -> TreeHead:
@@ -269,7 +279,7 @@ def read_checkpoint(note: bytes) -> TreeHead:
     """
     try:
         body, signed = note.decode().rsplit("\n\n", 1)
-        origin, size, root, *_more = body.split("\n")
+        origin, size, root, *more = body.split("\n")
         if not origin or not NUMBER.fullmatch(size) or len(unbase64(root)) != HASH_SIZE or not signed.endswith("\n"):
             raise ValueError(origin)
         signatures = []
@@ -280,14 +290,21 @@ def read_checkpoint(note: bytes) -> TreeHead:
             signatures.append((name, unbase64(value)))
     except ValueError:
         raise Invalid("checkpoint_unreadable", "This is not written as a checkpoint is.") from None
-    return TreeHead(origin, int(size), unbase64(root), f"{body}\n".encode(), tuple(signatures))
+    successor = next((line.removeprefix(SUCCESSOR) for line in more if line.startswith(SUCCESSOR)), "")
+    return TreeHead(origin, int(size), unbase64(root), f"{body}\n".encode(), tuple(signatures), successor)
 
 
-def is_signed(head: TreeHead, key: LogKey) -> bool:
-    """Say whether a checkpoint carries a good signature of a key in the name of its origin."""
-    mine = key_id(head.origin, key.public)
+def is_signed(head: TreeHead, key: LogKey, by: bytes | None = None) -> bool:
+    """Say whether a checkpoint carries a good signature of a key, in the name of its origin.
+
+    Args:
+        head: the checkpoint.
+        key: the log's key.
+        by: the public key that is to have signed, if it is another one of the log's keys.
+    """
+    mine = key_id(head.origin, by or key.public)
     found = [value for name, value in head.signatures if name == head.origin and value[:4] == mine]
-    return bool(found) and all(key.holds(value[4:], head.body) for value in found)
+    return bool(found) and all(key.holds(value[4:], head.body, by) for value in found)
 
 
 def proof(index: int, entry: bytes, path: Sequence[bytes], note: bytes) -> bytes:

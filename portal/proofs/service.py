@@ -119,13 +119,33 @@ def leaf_of(session: Session, *, event_ref: str) -> Leaf | None:
     return session.scalar(query.execution_options(populate_existing=True))
 
 
-def proof_of(session: Session, *, event_ref: str) -> bytes | None:
-    """Return the proof that an event is in the log, under the newest checkpoint; None while none covers it."""
-    last, leaf = newest(session), leaf_of(session, event_ref=event_ref)
-    if last is None or leaf is None or leaf.index is None or leaf.index >= last.size:
+def handover(session: Session, *, by: str) -> Checkpoint | None:
+    """Return the checkpoint by which a key, named by its number in hex, handed the log over to its successor."""
+    for found in handovers(session):
+        if rules.key_id(rules.read_checkpoint(found.note).origin, found.signer).hex() == by:
+            return found
+    return None
+
+
+def handovers(session: Session) -> Sequence[Checkpoint]:
+    """Return the checkpoints by which keys handed the log over, the first one first."""
+    query = sa.select(Checkpoint).where(Checkpoint.successor.is_not(None)).order_by(Checkpoint.size)
+    return session.scalars(query).all()
+
+
+def proof_of(session: Session, *, event_ref: str, size: int, note: bytes) -> bytes | None:
+    """Return the proof that an event is in the log, under a checkpoint; None if that does not cover it.
+
+    Args:
+        event_ref: the event, by public id.
+        size: how many entries the checkpoint covers.
+        note: the checkpoint, as it is to stand in the proof.
+    """
+    leaf = leaf_of(session, event_ref=event_ref)
+    if leaf is None or leaf.index is None or leaf.index >= size:
         return None
-    path = _roots(session, rules.inclusion_ranges(leaf.index, last.size))
-    return rules.proof(leaf.index, leaf.commitment, path, last.note)
+    path = _roots(session, rules.inclusion_ranges(leaf.index, size))
+    return rules.proof(leaf.index, leaf.commitment, path, note)
 
 
 def tile(session: Session, *, level: int, number: int, width: int) -> bytes | None:
@@ -162,6 +182,8 @@ def check_kept(session: Session, *, key: LogKey, kept: bytes | None) -> None:
     now = size(session)
     if last is not None:
         _check_head(session, "the newest checkpoint", last.note, key, now)
+        if last.successor not in {None, key.public}:
+            raise _broken("its newest checkpoint hands it over to another key; `portal log rotate-key` finishes that")
     if kept is not None:
         head = _check_head(session, "the checkpoint kept outside the database", kept, key, now)
         if last is None or last.size < head.size:
@@ -225,20 +247,47 @@ def advance(session: Session, *, key: LogKey, origin: str, kept: bytes | None, n
     Raises:
         Conflict: the log no longer begins with what was signed; then nothing is numbered or signed.
     """
-    if session.get_bind().dialect.name == "postgresql" and not session.scalar(
-        sa.select(sa.func.pg_try_advisory_xact_lock(LOCK))
-    ):
+    if _is_postgresql(session) and not session.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(LOCK))):
         return Step(kept, more=False)
     check_kept(session, key=key, kept=kept)
     more = number_pending(session)
     last, entries_now = newest(session), size(session)
     if _wants_signing(last, entries_now, now):
-        top = root(session, at=entries_now)
-        note = rules.checkpoint(origin, entries_now, top, key)
-        last = Checkpoint(size=entries_now, root=top, note=note, signed_at=now)
-        session.add(last)
-        session.flush()
+        last = _sign(session, key=key, origin=origin, now=now)
     return Step(last.note if last else None, more)
+
+
+def hand_over(
+    session: Session, *, key: LogKey, successor: LogKey, origin: str, kept: bytes | None, now: datetime
+) -> bytes:
+    """Sign the last checkpoint of a key over all that there is, which names its successor; both keys sign it.
+
+    Raises:
+        Conflict: the log no longer begins with what was signed.
+    """
+    if _is_postgresql(session):
+        session.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+    check_kept(session, key=key, kept=kept)
+    while number_pending(session):
+        pass
+    return _sign(session, key=key, successor=successor, origin=origin, now=now).note
+
+
+def _is_postgresql(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def _sign(session: Session, *, key: LogKey, origin: str, now: datetime, successor: LogKey | None = None) -> Checkpoint:
+    entries_now = size(session)
+    top = root(session, at=entries_now)
+    note = rules.checkpoint(origin, entries_now, top, key, successor)
+    signed = Checkpoint(
+        size=entries_now, root=top, note=note, signer=key.public, signed_at=now,
+        successor=successor.public if successor else None,
+    )  # fmt: skip
+    session.add(signed)
+    session.flush()
+    return signed
 
 
 def number_pending(session: Session, *, limit: int = BATCH) -> bool:
@@ -271,6 +320,7 @@ def verify_tree(session: Session, *, key: LogKey, kept: bytes | None) -> tuple[i
         Conflict: names the first thing that does not hold.
     """
     signed = session.scalars(sa.select(Checkpoint).order_by(Checkpoint.size)).all()
+    _check_signers(signed, key)
     heads = {row.size: row for row in signed}
     edge = Edge()
     _check_signed(heads.pop(0, None), edge, key)
@@ -315,6 +365,17 @@ def _between(session: Session, made: Sequence[tuple[int, int, bytes]]) -> dict[P
     return {(level, index): value for level, index, value in rows}
 
 
+def _check_signers(signed: Sequence[Checkpoint], key: LogKey) -> None:
+    """Raise unless one key signed them all, or each handed the log over to the next one, up to the key of today."""
+    signer = signed[0].signer if signed else key.public
+    for row in signed:
+        if row.signer != signer:
+            raise _broken(f"the checkpoint over {row.size} entries is by a key that nobody handed the log over to")
+        signer = row.successor or signer
+    if signer != key.public:
+        raise _broken("its checkpoints do not lead to the key that it has now")
+
+
 def _check_signed(row: Checkpoint | None, edge: Edge, key: LogKey) -> None:
     if row is None:
         return
@@ -323,7 +384,10 @@ def _check_signed(row: Checkpoint | None, edge: Edge, key: LogKey) -> None:
         head = rules.read_checkpoint(row.note)
     except PortalError:
         raise _broken(f"{name} is not written as a checkpoint is") from None
-    if not rules.is_signed(head, key):
+    signers = [row.signer, row.successor] if row.successor else [row.signer]
+    if not all(rules.is_signed(head, key, by) for by in signers):
         raise _broken(f"{name} is not signed by the key of this log")
+    if head.successor != (rules.vkey(head.origin, row.successor) if row.successor else ""):
+        raise _broken(f"{name} names another successor than the records")
     if (head.size, head.root) != (edge.size, edge.root) or row.root != edge.root:
         raise _broken(f"{name} has another root than its entries")

@@ -4,9 +4,9 @@ from datetime import UTC, date, datetime, time
 
 from wtforms import DateField, HiddenField, IntegerField, SelectField, StringField, TextAreaField
 from wtforms.fields.choices import SelectChoice
-from wtforms.validators import InputRequired, Optional
+from wtforms.validators import InputRequired
 
-from portal.licensing.rules import NOTICE_MINIMUM, Materiality, Vote
+from portal.licensing.rules import Vote
 from portal.web.forms import PortalForm
 
 
@@ -23,30 +23,8 @@ class ReasonForm(MoveForm):
     reason = TextAreaField("Reason", description="In a sentence that others can follow later.")
 
 
-class ScheduleForm(MoveForm):
-    """The dates of an approved version."""
-
-    effective_at = DateField(
-        "In force from", validators=[InputRequired("Name the day.")],
-        description=f"At the earliest {NOTICE_MINIMUM.days} days from now, so that signers hear of it before.",
-    )  # fmt: skip
-    required_by = DateField(
-        "Sign by", validators=[Optional()], description="For a material change: the day by which signers sign again."
-    )
-    confirmed = HiddenField()
-
-    def effective(self) -> datetime:
-        """Return the instant from which the version is to be in force."""
-        return _instant(self.effective_at.data)
-
-    def required(self, weight: Materiality) -> datetime | None:
-        """Return the instant by which signers must sign, where one is needed or named."""
-        if self.required_by.data is None:
-            return None if weight is Materiality.MATERIAL else self.effective()
-        return _instant(self.required_by.data)
-
-
-def _instant(day: date | None) -> datetime:
+def instant(day: date | None) -> datetime:
+    """Return the instant at which a day begins."""
     return datetime.combine(day or date.max, time(tzinfo=UTC))
 
 
@@ -76,5 +54,5 @@ class VoteForm(PortalForm):
         return Vote(
             body=self.read("body"), minutes_sha256=self.read("minutes_sha256").lower(),
             votes_for=self.votes_for.data or 0, votes_against=self.votes_against.data or 0,
-            votes_abstain=self.votes_abstain.data or 0, decided_at=_instant(self.decided_at.data),
+            votes_abstain=self.votes_abstain.data or 0, decided_at=instant(self.decided_at.data),
         )  # fmt: skip

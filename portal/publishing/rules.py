@@ -1,14 +1,14 @@
 """What has to be true before a license version is approved, put in force or retired, and what signers are told."""
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 from portal.core.errors import Conflict, Invalid, Refused
 from portal.licensing import rules as licensing
 from portal.licensing.rules import NOTICE_MINIMUM, SUMMARY_MAX, WEIGHT, Materiality, VersionAction, VersionState
+
+PREVIEW_LIFE = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,37 @@ def check_plan(plan: Plan, now: datetime) -> None:
         raise Invalid("required_early", message, field="required_by")
 
 
-def check_schedule(plan: Plan, now: datetime) -> None:
-    """Raise unless a version may be scheduled: signers hear of it a while before it is in force.
+@dataclass(frozen=True)
+class Previewed:
+    """The look ahead that a date rests on.
+
+    Args:
+        at: when it was asked for.
+        over_sha256: digest of what it looked at: the version, its dates, and all that asks for the license.
+        now_sha256: digest of the same as it is now.
+    """
+
+    at: datetime
+    over_sha256: str
+    now_sha256: str
+
+
+def check_schedule(plan: Plan, now: datetime, previewed: Previewed) -> None:
+    """Raise unless a version may be scheduled: somebody has just seen what exactly that does to whom.
 
     This is the one place for what has to be true before a date is set.
     """
+    check_dates(plan, now)
+    if now - previewed.at > PREVIEW_LIFE:
+        hours = int(PREVIEW_LIFE.total_seconds() // 3600)
+        raise Conflict("preview_old", f"The preview is more than {hours} hours old. Ask for a new one.")
+    if previewed.over_sha256 != previewed.now_sha256:
+        message = "The version, or what asks for it, changed since the preview. Ask for a new one."
+        raise Conflict("preview_other", message)
+
+
+def check_dates(plan: Plan, now: datetime) -> None:
+    """Raise unless signers would hear of a version a while before it is in force."""
     check_plan(plan, now)
     if plan.effective_at < now + NOTICE_MINIMUM:
         days = NOTICE_MINIMUM.days
@@ -84,6 +110,21 @@ def check_weight(materiality: Materiality, floor: Materiality, *, agreed: bool) 
         raise Invalid("materiality_low", message, field="materiality")
 
 
+def check_voted(materiality: Materiality, vote_from: Materiality | None, *, voted: bool, page: str) -> None:
+    """Raise unless a body of the licensor stands behind a version's words, where one of its weight needs that.
+
+    Args:
+        vote_from: the least weight that needs a vote; None where the licensor needs none.
+        page: where the vote is recorded.
+    """
+    if vote_from is not None and WEIGHT[materiality] >= WEIGHT[vote_from] and not voted:
+        message = (
+            f"A version that is {materiality.value.replace('_', ' ')} needs the vote of a body of the licensor on "
+            f"exactly these words. Record it first: {page}"
+        )
+        raise Conflict("resolution_missing", message, url=page)
+
+
 def check_retire(state: VersionState, still_asked: Collection[str]) -> None:
     """Raise unless nothing asks for a version any more; `still_asked` names what does."""
     licensing.VERSION.next(state, VersionAction.RETIRE)
@@ -98,8 +139,8 @@ def compose_notice(
     """Write the mail that tells a signer about a new version."""
     if WEIGHT[materiality] >= WEIGHT[Materiality.MATERIAL]:
         ask = (
-            f"Please read it and sign by {required_on}. After that, downloads and completions wait until you have "
-            "signed; your account, access tokens and the copies you hold stay as they are.\n\n"
+            f"Please read it and sign before {required_on}. From then on, downloads and completions wait until you "
+            "have signed; your account, access tokens and the copies you hold stay as they are.\n\n"
             "Read what changed, and sign:"
         )
         page = f"{page}/sign"
@@ -117,8 +158,3 @@ def compose_cancelled(*, title: str, number: str, page: str) -> str:
         f"You were told that version {number} of the {title} comes into force. That is called off: no date is set any "
         f"more, and there is nothing you have to do. You will hear of it if that changes.\n\n{page}\n"
     )
-
-
-def read_payload(body: bytes) -> dict[str, Any]:
-    """Read what was proposed back from its canonical form."""
-    return dict(json.loads(body))

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from portal.accounts import service as accounts
 from portal.accounts.models import Proposal
-from portal.accounts.rules import Permission
+from portal.accounts.rules import Permission, reason_of
 from portal.audit import service as audit
 from portal.audit.rules import (
     VersionApproved,
@@ -29,8 +29,10 @@ from portal.licensing.models import LicenseVersion
 from portal.licensing.rules import MADE, VERSION, WEIGHT, Materiality, VersionAction, VersionState, check_comment
 from portal.notices import service as notices
 from portal.notices.models import Notice
+from portal.notices.rules import moment
 from portal.publishing import rules
-from portal.publishing.rules import Plan
+from portal.publishing.rules import Plan, Previewed
+from portal.reviews import service as reviews
 
 LOWER = "license:version:approve_below_floor"
 NOW = "license:version:publish_now"
@@ -46,7 +48,7 @@ def _held(session: Session, *, slug: str, number: str, now: datetime) -> License
 
 
 def _check_shown(session: Session, version: LicenseVersion, shown_sha256: str | None) -> None:
-    if shown_sha256 not in {None, drafting.shown(session, version=version)}:
+    if shown_sha256 not in {None, licensing.shown(session, version=version)}:
         raise Conflict("draft_changed", "This version changed since you looked at it. Look at it again.")
 
 
@@ -88,7 +90,7 @@ def approve(
     Raises:
         Refused: the person drafted, edited or submitted it.
         Invalid: it weighs less than its clause changes allow; that takes a proposal and a second person.
-        Conflict: it is not in review, or changed since it was looked at.
+        Conflict: it is not in review, changed since it was looked at, or the vote that it needs is missing.
     """
     version = _held(session, slug=slug, number=number, now=now)
     VERSION.next(version.state, VersionAction.APPROVE)
@@ -111,14 +113,24 @@ def _approve(
     weight = version.materiality or Materiality.MATERIAL
     floor = drafting.floor(session, version=version)
     rules.check_weight(weight, floor, agreed=agreed is not None)
+    if by != SYSTEM:  # the operators act for the licensor, and answer for texts that are published elsewhere already
+        check_voted(session, version=version)
     licensing.move(
         session, version=version, action=VersionAction.APPROVE, approved_by=approver,
         floor_proposal_id=agreed.id if agreed else None,
     )  # fmt: skip
-    slug, said = version.license.slug, drafting.shown(session, version=version)
+    slug, said = version.license.slug, licensing.shown(session, version=version)
     event = VersionApproved(subject=slug, number=version.number, materiality=weight.value, shown=said)
     audit.record(session, event, by=by, now=now)
     return version
+
+
+def check_voted(session: Session, *, version: LicenseVersion) -> None:
+    """Raise unless the vote that a version of this weight needs stands behind what it says."""
+    voted = licensing.resolution_of(session, version=version) is not None
+    page = f"/staff/licenses/{version.license.slug}/{version.number}/resolution"
+    weight = version.materiality or Materiality.MATERIAL
+    rules.check_voted(weight, version.license.vote_from, voted=voted, page=page)
 
 
 def _payload(session: Session, version: LicenseVersion, action: str, reason: str) -> dict[str, Any]:
@@ -126,7 +138,7 @@ def _payload(session: Session, version: LicenseVersion, action: str, reason: str
     before = session.get(LicenseVersion, version.predecessor_id) if version.predecessor_id else None
     return {
         "action": action, "version": ref(version), "state": version.state.value, "reason": reason,
-        "shown": drafting.shown(session, version=version), "floor": drafting.floor(session, version=version).value,
+        "shown": licensing.shown(session, version=version), "floor": drafting.floor(session, version=version).value,
         "before": [ref(before), before.state.value] if before else None,
     }  # fmt: skip
 
@@ -151,7 +163,7 @@ def _confirm(
     session: Session, version: LicenseVersion, action: str, payload_sha256: str, *, by: Actor, now: datetime
 ) -> Proposal:
     proposed = proposal(session, version=version, action=action, now=now)
-    reason = rules.read_payload(proposed.payload)["reason"] if proposed else ""
+    reason = reason_of(proposed.payload) if proposed else ""
     return accounts.confirm(
         session, action=action, subject_ref=ref(version), shown_sha256=payload_sha256,
         payload=_payload(session, version, action, reason), by=by, now=now,
@@ -203,19 +215,24 @@ def schedule(
     number: str,
     effective_at: datetime,
     required_by: datetime,
+    previewed: Previewed,
     by: Actor,
     now: datetime,
     base_url: str,
 ) -> LicenseVersion:
     """Give an approved version the date from which it is in force, and tell everyone who signed an earlier one.
 
+    Args:
+        previewed: the look ahead on which this rests, as the caller found it.
+
     Raises:
         Invalid: the dates are too soon, in the wrong order, or before the predecessor's.
+        Conflict: the preview is too old, or looked at something else.
     """
     version = _held(session, slug=slug, number=number, now=now)
     VERSION.next(version.state, VersionAction.SCHEDULE)
     wanted = plan(session, version=version, effective_at=effective_at, required_by=required_by)
-    rules.check_schedule(wanted, now)
+    rules.check_schedule(wanted, now, previewed)
     return _date(session, version, wanted, VersionAction.SCHEDULE, by=by, now=now, base_url=base_url)
 
 
@@ -254,12 +271,14 @@ def propose_now(session: Session, *, slug: str, number: str, reason: str, by: Ac
 def publish_now(
     session: Session, *, slug: str, number: str, payload_sha256: str, by: Actor, now: datetime, base_url: str
 ) -> LicenseVersion:
-    """Put a version in force at once, as the second of two people."""
+    """Put a version in force at once, as the second of two people; within days, somebody else looks at it again."""
     version = _held(session, slug=slug, number=number, now=now)
     wanted = plan(session, version=version, effective_at=now, required_by=now)
     rules.check_plan(wanted, now)
-    _confirm(session, version, NOW, payload_sha256, by=by, now=now)
-    return _date(session, version, wanted, VersionAction.PUBLISH_NOW, by=by, now=now, base_url=base_url)
+    agreed = _confirm(session, version, NOW, payload_sha256, by=by, now=now)
+    _date(session, version, wanted, VersionAction.PUBLISH_NOW, by=by, now=now, base_url=base_url)
+    reviews.order(session, version=version, proposal=agreed, now=now, base_url=base_url)
+    return version
 
 
 def cancel(
@@ -335,19 +354,21 @@ def _tell(session: Session, version: LicenseVersion, *, base_url: str, now: date
     """Leave one message for each person who signed an earlier version, in their language where there is a summary."""
     license_, number = version.license, version.number
     prevailing = licensing.rendition(version).language
-    for person in licensing.affected(session, version=version):
-        if person.profile is None:
-            continue  # an erased account has no address any more
-        body = rules.compose_notice(
+
+    def body(locale: str | None) -> str:
+        return rules.compose_notice(
             title=license_.title, number=number, materiality=version.materiality or Materiality.MATERIAL,
-            effective_on=f"{version.effective_at:%Y-%m-%d}", required_on=f"{version.required_by:%Y-%m-%d}",
-            summary=version.summary.get(person.profile.locale) or version.summary[prevailing],
+            effective_on=moment(version.effective_at or now), required_on=moment(version.required_by or now),
+            summary=version.summary.get(locale or "") or version.summary[prevailing],
             page=f"{base_url}/licenses/{license_.slug}/{number}",
         )  # fmt: skip
-        notices.queue(
-            session, recipient_id=person.id, address=person.profile.email, kind=NEWS, subject_ref=ref(version),
-            subject=f"{license_.title}: version {number}", body=body, now=now,
-        )  # fmt: skip
+
+    people = [person for person in licensing.affected(session, version=version) if person.email is not None]
+    bodies = {locale: body(locale) for locale in {person.locale for person in people}}
+    notices.queue_all(
+        session, kind=NEWS, subject_ref=ref(version), subject=f"{license_.title}: version {number}", now=now,
+        messages=[(person.id, person.email or "", bodies[person.locale]) for person in people],
+    )  # fmt: skip
 
 
 def _tell_cancelled(session: Session, version: LicenseVersion, *, base_url: str, now: datetime) -> None:

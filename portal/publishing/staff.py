@@ -8,17 +8,17 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from portal.accounts import service as accounts
-from portal.accounts.rules import TWO, Permission
+from portal.accounts.rules import TWO, Permission, reason_of
 from portal.clauses import service as clauses
 from portal.clauses.rules import Relation, side_by_side
 from portal.core.clock import utcnow
-from portal.core.errors import Invalid
+from portal.core.errors import Conflict, Invalid
 from portal.drafting import service as drafting
 from portal.licensing import service as licensing
 from portal.licensing.models import LicenseVersion
-from portal.licensing.rules import WEIGHT, Materiality, VersionState, state_at
-from portal.publishing import rules, service
-from portal.publishing.forms import CommentForm, MoveForm, ReasonForm, ScheduleForm, VoteForm
+from portal.licensing.rules import MADE, WEIGHT, Materiality, VersionState, state_at
+from portal.publishing import service
+from portal.publishing.forms import CommentForm, MoveForm, ReasonForm, VoteForm
 from portal.web.app import actor, app_service, db, settings
 from portal.web.guard import staff
 
@@ -49,13 +49,13 @@ def _waiting(version: LicenseVersion, action: str) -> Waiting | None:
     found = service.proposal(db(), version=version, action=action, now=utcnow())
     if found is None:
         return None
-    reason = rules.read_payload(found.payload)["reason"]
+    reason = reason_of(found.payload)
     own = found.proposed_by == actor().public_id
     return Waiting(found.public_id, reason, found.proposed_by, found.expires_at, found.payload_sha256, own)
 
 
 def _enough() -> bool:
-    return accounts.qualified(db(), permission=Permission.LICENSES_PUBLISH, now=utcnow()) >= TWO
+    return len(accounts.able(db(), permission=Permission.LICENSES_PUBLISH, now=utcnow())) >= TWO
 
 
 @bp.get("/staff/licenses/<slug>/<number>")
@@ -88,17 +88,29 @@ def _facts(found: LicenseVersion) -> dict[str, Any]:
     except Invalid as error:
         missing = error.message
     published = licensing.versions_for(db(), license_ids=[found.license_id]).get(found.license_id, [])
+    authors, comments = sorted(drafting.authors_of(db(), version=found)), licensing.comments_on(db(), version=found)
+    people = [*authors, found.approved_by or "", *(row.by for row in comments)]
     state = found.state if found.effective_at is None else state_at(published, found.id, utcnow())
     return {
         "version": found, "shown": shown, "rows": side_by_side(deltas), "missing": missing, "state": state.value,
         "affected": len(licensing.affected(db(), version=found)), "floor": drafting.floor(db(), version=found),
         "changed": sum(d.relation is not Relation.SAME for d in deltas), "can_now": _can_now(found),
-        "suggested": suggested,
-        "comments": licensing.comments_on(db(), version=found), "vote": licensing.resolution_of(db(), version=found),
+        "suggested": suggested, "unvoted": _unvoted(found) if found.state in MADE else "",
+        "look": licensing.second_look(db(), version=found),
+        "comments": comments, "vote": licensing.resolution_of(db(), version=found),
         "now_waiting": _waiting(found, service.NOW), "lower_waiting": _waiting(found, service.LOWER),
-        "authors": sorted(drafting.authors_of(db(), version=found)), "enough": _enough(),
+        "authors": authors, "enough": _enough(), "names": accounts.names(db(), refs=people),
         "may_publish": Permission.LICENSES_PUBLISH.value in actor().permissions,
     }  # fmt: skip
+
+
+def _unvoted(version: LicenseVersion) -> str:
+    """Return why a version cannot be approved for want of a vote; empty where it needs none or has it."""
+    try:
+        service.check_voted(db(), version=version)
+    except Conflict as error:
+        return error.message
+    return ""
 
 
 def _can_now(version: LicenseVersion) -> bool:
@@ -190,43 +202,10 @@ def approve(slug: str, number: str) -> ResponseReturnValue:
             form.take(error)
     page = render_template(
         "publishing/approve.html", version=found, form=form, floor=floor, below=below, enough=_enough(),
-        waiting=_waiting(found, service.LOWER) if below else None, shown_sha256=drafting.shown(db(), version=found),
+        waiting=_waiting(found, service.LOWER) if below else None, shown_sha256=licensing.shown(db(), version=found),
+        unvoted=_unvoted(found),
     )  # fmt: skip
     return page, 422 if form.errors else 200
-
-
-@bp.route("/staff/licenses/<slug>/<number>/schedule", methods=["GET", "POST"])
-@staff(Permission.LICENSES_PUBLISH)
-def schedule(slug: str, number: str) -> ResponseReturnValue:
-    """Take the dates of an approved version, show what they do to whom, and set them once that is confirmed."""
-    found, form = _find(slug, number), ScheduleForm()
-    if form.validate_on_submit():
-        try:
-            return _schedule(found, form)
-        except Invalid as error:
-            form.take(error)
-    return render_template("publishing/schedule.html", version=found, form=form), 422 if form.errors else 200
-
-
-def _schedule(version: LicenseVersion, form: ScheduleForm) -> ResponseReturnValue:
-    now, slug, number = utcnow(), version.license.slug, version.number
-    weight = version.materiality or Materiality.MATERIAL
-    effective, required = form.effective(), form.required(weight)
-    if required is None:
-        raise Invalid("required_missing", "Name the day by which signers must sign.", field="required_by")
-    wanted = service.plan(db(), version=version, effective_at=effective, required_by=required)
-    rules.check_schedule(wanted, now)
-    if form.read("confirmed"):
-        service.schedule(
-            db(), slug=slug, number=number, effective_at=effective, required_by=required, by=actor(), now=now,
-            base_url=settings().base_url,
-        )  # fmt: skip
-        return _back(slug, number)
-    return render_template(
-        "publishing/confirm.html", version=version, form=form, plan=wanted,
-        affected=len(licensing.affected(db(), version=version)),
-        again=WEIGHT[weight] >= WEIGHT[Materiality.MATERIAL],
-    )  # fmt: skip
 
 
 @bp.route("/staff/licenses/<slug>/<number>/publish-now", methods=["GET", "POST"])
@@ -293,4 +272,7 @@ def resolution(slug: str, number: str) -> ResponseReturnValue:
             return _back(slug, number)
         except Invalid as error:
             form.take(error)
-    return render_template("publishing/resolution.html", version=found, form=form), 422 if form.errors else 200
+    page = render_template(
+        "publishing/resolution.html", version=found, form=form, shown_sha256=licensing.shown(db(), version=found)
+    )
+    return page, 422 if form.errors else 200

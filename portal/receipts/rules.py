@@ -1,6 +1,7 @@
 """What a receipt prints, what a bundle holds, and what may be concluded from a receipt that holds."""
 
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from portal.core.errors import Invalid
 from portal.proofs.rules import canonical
 
 LINE = 124
+FIELD = re.compile(r"§ (\S+) = (.*)")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 README = """\
 This bundle proves one signature of a license, without asking the portal for anything.
@@ -19,19 +21,23 @@ This bundle proves one signature of a license, without asking the portal for any
   python verify.py bundle.zip --key VKEY
 
 VKEY is the public key of the portal's log; get it from somewhere else than this bundle, such as a colleague or an
-earlier visit to /log/vkey. verify.py needs nothing but Python; read it before you trust it.
+earlier visit to /log/vkey. verify.py needs nothing but Python; read it before you trust it. With --witness KEY it also
+demands the word of a witness of the log, and with --pdf it checks the seal of the receipt itself (through pyHanko).
 
-receipt.pdf         the sealed receipt; any PDF reader checks its seal (certificate: /verify/certificate.pem)
+receipt.pdf         the sealed receipt; any PDF reader checks its seal
+certificate.pem     the certificate of the seal as this portal gives it, and earlier ones
 evidence.json       what was signed, by whom, when and how; personal, so give it only to whom it concerns
 salt.hex            with evidence.json it makes the commitment that the signature keeps
 text.md             the exact text that was signed
 signature.json      the signature as the portal keeps it
 event.json          the entry of the log, and event.salt.hex, which makes it recognizable
 proof.tlog-proof    the proof that the entry is in the log, under the signed checkpoint
-checkpoint          that checkpoint by itself
+receipt.*           the same for the entry that tells which file the receipt is
+checkpoint          that checkpoint by itself, with the words of witnesses
+handover.*          the checkpoint by which an earlier key handed the log over to the next one, if there was one
 vkey                the log's public key as this portal gives it
 
-Without proof.tlog-proof and checkpoint the entry was not in the log yet; download the bundle again in a minute.
+Without proofs and checkpoint the entries were not in the log yet; download the bundle again in a minute.
 """
 
 
@@ -49,6 +55,9 @@ class Seen(Protocol):
 
     @property
     def authority(self) -> str: ...
+
+    @property
+    def pinned(self) -> bool: ...
 
     @property
     def by(self) -> str: ...
@@ -103,6 +112,35 @@ def _pieces(value: Any, room: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def retyped(text: str) -> bytes:
+    """Put evidence together from the lines of a printed receipt, copied off the page by hand or by machine.
+
+    What stands between the fields, such as page numbers, is passed over.
+
+    Raises:
+        Invalid: names the field that does not read as it was printed.
+    """
+    found: list[tuple[str, Any]] = []
+    path, value = "", ""
+    for line in text.splitlines():
+        if start := FIELD.match(line):
+            if path:
+                break
+            path, value = start.groups()
+        elif path:
+            value += line
+        try:
+            found += [(path, json.loads(value))] if path else []
+        except ValueError:
+            continue
+        path = ""
+    if path or not found:
+        raise Invalid(
+            "evidence_untyped", f"The line § {path[:100] or '…'} = … is missing, or is not as it was printed."
+        )
+    return rebuild(found)
+
+
 def rebuild(fields: Iterable[tuple[str, Any]]) -> bytes:
     """Put evidence together from its printed fields.
 
@@ -155,6 +193,7 @@ class Finding:
         newest: the number of the newest one.
         timestamp: when the file existed, as an authority confirms.
         authority: who confirms it.
+        pinned: whether that authority leads up to a root that the operators of the portal chose.
         by: whose seal it bears.
         erased: whether the portal has erased its own copy of the evidence.
     """
@@ -169,6 +208,7 @@ class Finding:
     newest: int
     timestamp: datetime | None
     authority: str
+    pinned: bool
     by: str
     erased: bool
 
@@ -195,6 +235,9 @@ class Finding:
         ]
         if self.timestamp is None:
             rows.append("The time, beyond the portal's own clock. No timestamp authority confirms it in this file.")
+        elif self.pinned:
+            rows.append("Whether to trust the timestamp authority. It leads up to the root that the portal's operators "
+                        "chose; they did not choose it for you.")  # fmt: skip
         else:
             rows.append("Whether to trust the timestamp authority; it is named above for you to judge.")
         if self.number < self.newest:

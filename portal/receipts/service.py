@@ -1,7 +1,7 @@
 """Receipts of signatures: which are still to be made, which file stands, what outsiders check, and the whole bundle."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from portal.audit import service as audit
-from portal.audit.rules import LicenseSigned, ReceiptMade
+from portal.audit.rules import Event, LicenseSigned, ReceiptMade
 from portal.clauses import service as clauses
 from portal.core.actor import SYSTEM
 from portal.core.clock import stamp
@@ -19,10 +19,11 @@ from portal.licensing.models import Signature, SignatureAnnex
 from portal.licensing.rules import language_name
 from portal.proofs import service as proofs
 from portal.proofs.models import Receipt
-from portal.proofs.rules import ReceiptTime, canonical, commitment, digest
+from portal.proofs.rules import ReceiptTime, canonical, commitment, digest, key_id, read_checkpoint
 from portal.receipts import rules
 from portal.receipts.rules import Finding, Seen, broken
 from portal.signing.rules import EVIDENCE, read_evidence
+from portal.witnesses import service as witnesses
 
 CheckSeal = Callable[[bytes], Seen]
 ReadAttachment = Callable[[bytes, str], bytes | None]
@@ -151,8 +152,8 @@ def verify(session: Session, *, pdf: bytes, check_seal: CheckSeal, read_attachme
     return Finding(
         ref=signature.public_id, version=f"{version.license.slug}/{version.number}", title=version.license.title,
         language=stated["license"]["language"], text_sha256=signature.rendition_sha256, signed_at=signature.signed_at,
-        number=mine.number, newest=files[0].number, timestamp=seen.timestamp, authority=seen.authority, by=seen.by,
-        erased=annex is None,
+        number=mine.number, newest=files[0].number, timestamp=seen.timestamp, authority=seen.authority,
+        pinned=seen.pinned, by=seen.by, erased=annex is None,
     )  # fmt: skip
 
 
@@ -168,7 +169,8 @@ def _check_evidence(signature: Signature, annex: SignatureAnnex | None, mine: Re
 
 def line(found: Finding) -> str:
     """Say in a line what a receipt that holds states."""
-    time = f", timestamp {stamp(found.timestamp)} by {found.authority}" if found.timestamp else ""
+    pinned = " below a root of the operators' choice" if found.pinned else ""
+    time = f", timestamp {stamp(found.timestamp)} by {found.authority}{pinned}" if found.timestamp else ""
     later = f"; file {found.newest} supersedes it" if found.number < found.newest else ""
     return (
         f"{found.ref}: holds. {found.version} in {found.language!r} (SHA-256 {found.text_sha256}), signed "
@@ -177,7 +179,13 @@ def line(found: Finding) -> str:
 
 
 def bundle(
-    session: Session, *, signature: Signature, read_file: Callable[[str], bytes], vkey: bytes, verifier: bytes
+    session: Session,
+    *,
+    signature: Signature,
+    read_file: Callable[[str], bytes],
+    vkey: bytes,
+    certificate: bytes,
+    verifier: bytes,
 ) -> bytes:
     """Pack all that proves a signature to somebody who asks the portal for nothing.
 
@@ -185,6 +193,7 @@ def bundle(
         signature: whose proof it is.
         read_file: gives the bytes of a receipt by digest.
         vkey: the public key of the log.
+        certificate: of the seal, with earlier ones.
         verifier: the program that checks the bundle.
 
     Raises:
@@ -198,10 +207,13 @@ def bundle(
         raise NotFound("evidence_erased", "The personal evidence of this signature was erased.")
     if receipt is None:
         raise NotFound("receipt_pending", "The receipt is being prepared. The bundle is here in a few seconds.")
-    event = audit.logged(session, name=LicenseSigned.name, subject=signature.public_id)
-    if event is None or event.salt is None:
-        raise NotFound("event_erased", "The entry of this signature in the log was made unrecognizable.")
     version = f"{signature.version.license.slug}/{signature.version.number}"
+    events = {
+        "": LicenseSigned(
+            signature.public_id, version, signature.rendition_sha256, signature.annex_commitment
+        ),
+        "receipt.": ReceiptMade(signature.public_id, receipt.pdf_sha256),
+    }  # fmt: skip
     told = {
         "public_id": signature.public_id, "rendition_sha256": signature.rendition_sha256,
         "prevailing_sha256": signature.prevailing_sha256, "annex_commitment": signature.annex_commitment,
@@ -211,12 +223,27 @@ def bundle(
         "receipt.pdf": read_file(receipt.pdf_sha256), "evidence.json": annex.evidence, "vkey": vkey,
         "salt.hex": f"{annex.salt.hex()}\n".encode(), "signature.json": canonical(told) + b"\n",
         "text.md": clauses.text_of(session, sha256=signature.rendition_sha256).encode(),
-        "event.json": event.body, "event.salt.hex": f"{event.salt.hex()}\n".encode(), "verify.py": verifier,
-        "README.txt": rules.README.encode(),
+        "verify.py": verifier, "README.txt": rules.README.encode(), "certificate.pem": certificate,
     }  # fmt: skip
-    if (proof := proofs.proof_of(session, event_ref=event.ref)) is not None:
-        files |= {"proof.tlog-proof": proof, "checkpoint": proof.split(b"\n\n", 1)[1]}
-    return rules.bundle(files)
+    return rules.bundle(files | _entries(session, events))
+
+
+def _entries(session: Session, events: Mapping[str, Event]) -> dict[str, bytes]:
+    """Return the entries of the log with their proofs, each under its prefix, and what signs the log."""
+    files: dict[str, bytes] = {}
+    found = {prefix: audit.logged(session, event) for prefix, event in events.items()}
+    refs = []
+    for prefix, entry in found.items():
+        if entry is None or entry.salt is None:
+            raise NotFound("event_erased", "The entry of this signature in the log was made unrecognizable.")
+        files |= {f"{prefix}event.json": entry.body, f"{prefix}event.salt.hex": f"{entry.salt.hex()}\n".encode()}
+        refs.append(entry.ref)
+    for prefix, proof in zip(found, witnesses.proofs_of(session, event_refs=refs), strict=False):
+        files |= {f"{prefix}proof.tlog-proof": proof, "checkpoint": proof.split(b"\n\n", 1)[1]}
+    for handed in proofs.handovers(session):
+        key = key_id(read_checkpoint(handed.note).origin, handed.signer).hex()
+        files[f"handover.{key}"] = handed.note
+    return files
 
 
 def refuse_lost(body: bytes, pdf_sha256: str) -> bytes:

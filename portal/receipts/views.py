@@ -56,8 +56,9 @@ def bundle(ref: str) -> ResponseReturnValue:
     """Hand out all that proves a signature, with the program that checks it offline."""
     found = signing.own_signature(db(), by=actor(), ref=ref)
     body = service.bundle(
-        db(), signature=found, read_file=_file, vkey=app_service("vkey"), verifier=VERIFIER.read_bytes()
-    )
+        db(), signature=found, read_file=_file, vkey=app_service("vkey")(), verifier=VERIFIER.read_bytes(),
+        certificate=app_service("seal").pem,
+    )  # fmt: skip
     return _download(body, "application/zip", f"{ref}.bundle.zip")
 
 

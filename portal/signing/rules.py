@@ -14,7 +14,8 @@ from portal.core.errors import Conflict, Invalid, Refused
 from portal.licensing.rules import MADE, CeremonyState, VersionState, language_name
 from portal.proofs.rules import canonical, digest
 
-SCHEMA = "portal.signature/1"
+SCHEMA = "portal.signature/2"
+SCHEMAS = ("portal.signature/1", SCHEMA)
 EVIDENCE = "evidence.json"
 LINE_MAX = 500
 NAME_MAX = 200
@@ -47,13 +48,18 @@ def plain(words: str, limit: int = LINE_MAX) -> str:
 
 @dataclass(frozen=True)
 class Context:
-    """From where a form was sent, as far as the server saw it, and which version of the portal took it."""
+    """From where a form was sent, as far as the server saw it, and which version of the portal took it.
+
+    Args:
+        app_commit: the commit of the portal's own code, where it runs from a checkout.
+    """
 
     ip: str = ""
     user_agent: str = ""
     accept_language: str = ""
     request_id: str = ""
     app_version: str = ""
+    app_commit: str | None = None
 
     @property
     def ip_prefix(self) -> str:
@@ -139,7 +145,7 @@ def evidence(
         parts: all clauses of that text.
         owed: its use restrictions, each acknowledged by its own box.
         sentence: the sentence that binds, as it was shown last.
-        signer: who signed.
+        signer: who signed; what the portal does not know of them is None.
         ceremony: when it was shown and signed, and what else was shown.
         context: from where the form was sent.
         previous: public id of the person's signature before this one.
@@ -176,7 +182,7 @@ def evidence(
             "consent_to_electronic": True,
             "previous_signature": previous,
             "previous_receipt_sha256": previous_receipt_sha256,
-            "app": {"version": plain(context.app_version)},
+            "app": {"version": plain(context.app_version), "commit": context.app_commit},
         }
     )
 
@@ -185,7 +191,7 @@ def read_evidence(body: bytes) -> dict[str, Any]:
     """Read evidence back, refusing what is not written in its canonical form."""
     try:
         found = json.loads(body)
-        same = canonical(found) == body and found["schema"] == SCHEMA
+        same = canonical(found) == body and found["schema"] in SCHEMAS
         names = (found["receipt_id"], found["license"]["text_sha256"], found["license"]["language"])
     except (ValueError, TypeError, KeyError, RecursionError, Invalid):
         same, names = False, (None, None, None)

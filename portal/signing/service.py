@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.accounts.models import User
+from portal.accounts.rules import Standing
 from portal.audit import service as audit
 from portal.audit.rules import CeremonyOpened, LicenseSigned
 from portal.clauses import service as clauses
@@ -120,12 +121,13 @@ def open_ceremony(
     if ceremony is None:
         ceremony = Ceremony(
             public_id=public_id("cer"), user_id=by.id, version_id=version.id, rendition_id=shown.id,
-            nonce=secrets.token_urlsafe(32), opened_at=now, expires_at=now + CEREMONY_LIFE,
+            nonce=secrets.token_urlsafe(32), opened_at=now, viewed_at=now, expires_at=now + CEREMONY_LIFE,
         )  # fmt: skip
         session.add(ceremony)
         session.flush()
         event = CeremonyOpened(subject=ceremony.public_id, version=_name(version))
         audit.record(session, event, by=by, now=now)
+    ceremony.viewed_at = now
     _exhibit(session, ceremony, ExhibitKind.RENDITION, f"{_name(version)}/{shown.language}", shown.text_sha256, at=now)
     if change := change_for(session, by=by, version=version, language=shown.language):
         ref = f"{change.signature.public_id}...{_name(version)}/{shown.language}"
@@ -296,15 +298,57 @@ def _evidence(
         parts=parts, owed=owed, sentence=sentence,
         signer={
             "user_id": user.public_id, "typed_name": name, "account_name": profile.name, "email": profile.email,
+            "verified_name": None, "orcid": None, "idp": None,
             "email_verified_at": stamp(profile.verified_at) if profile.verified_at else None,
             "affiliation": profile.affiliation, "country": profile.country,
         },
         ceremony={
-            "id": ceremony.public_id, "offered_at": stamp(ceremony.opened_at), "signed_at": stamp(now),
-            "method": "typed_name",
+            "id": ceremony.public_id, "offered_at": stamp(ceremony.opened_at),
+            "viewed_at": stamp(ceremony.viewed_at), "signed_at": stamp(now), "method": "typed_name",
             "exhibits": [
                 {"kind": e.kind.value, "ref": e.ref, "sha256": e.sha256, "shown_at": stamp(e.shown_at)}
                 for e in session.scalars(exhibits)
             ],
         },
     )  # fmt: skip
+
+
+def holders(
+    session: Session, *, license_id: int, after_id: int = 0, since: datetime | None = None, limit: int | None = None
+) -> list[int]:
+    """Return, in order of their ids, the people with an open account who ever signed a version of a license.
+
+    Args:
+        since: only those who signed one at or after that instant.
+    """
+    query = sa.select(User.id).where(User.id > after_id, _holds(license_id, since)).order_by(User.id).limit(limit)
+    return list(session.scalars(query))
+
+
+def count_holders(session: Session, *, license_id: int) -> int:
+    """Count the people with an open account who ever signed a version of a license."""
+    return session.scalar(sa.select(sa.func.count()).select_from(User).where(_holds(license_id))) or 0
+
+
+def _holds(license_id: int, since: datetime | None = None) -> sa.ColumnElement[bool]:
+    signed = sa.select(Signature.id).join(LicenseVersion, LicenseVersion.id == Signature.version_id)
+    signed = signed.where(Signature.user_id == User.id, LicenseVersion.license_id == license_id)
+    if since is not None:
+        signed = signed.where(Signature.signed_at >= since)
+    return sa.and_(User.standing != Standing.CLOSED, signed.exists())
+
+
+def signers(session: Session, *, version: LicenseVersion, user_ids: Sequence[int] | None = None) -> set[int]:
+    """Return the people bound by a version or a later one of its license; of some people, or of everybody."""
+    query = (
+        sa.select(Signature.user_id)
+        .join(LicenseVersion, LicenseVersion.id == Signature.version_id)
+        .outerjoin(Annulment, Annulment.signature_id == Signature.id)
+        .where(
+            LicenseVersion.license_id == version.license_id, LicenseVersion.ordinal >= version.ordinal,
+            Annulment.id.is_(None),
+        )
+    )  # fmt: skip
+    if user_ids is not None:
+        query = query.where(Signature.user_id.in_(user_ids))
+    return set(session.scalars(query))

@@ -17,7 +17,7 @@ from portal.proofs.rules import digest
 from portal.signing import rules, service
 from portal.signing.forms import SignForm
 from portal.signing.rules import Context
-from portal.web.app import actor, db, request_id
+from portal.web.app import actor, app_service, db, request_id
 from portal.web.guard import member
 
 bp = Blueprint("signing", __name__)
@@ -95,6 +95,7 @@ def _bind(version: LicenseVersion, form: SignForm) -> ResponseReturnValue:
     context = Context(
         ip=request.remote_addr or "", user_agent=headers.get("User-Agent", ""),
         accept_language=headers.get("Accept-Language", ""), request_id=request_id(), app_version=PROGRAM,
+        app_commit=app_service("commit"),
     )  # fmt: skip
     signature = service.sign(
         db(), by=actor(), version_id=version.id, sitting=form.sitting(), context=context, now=utcnow()

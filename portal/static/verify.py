@@ -1,33 +1,44 @@
 """Checks what a portal handed out, offline: evidence of a signature, and that the portal's log only ever grows.
 
-    python verify.py BUNDLE [--key VKEY]             a bundle, as a zip file or a folder
-    python verify.py monitor SOURCE --keep FOLDER [--key VKEY]
+    python verify.py BUNDLE [--key VKEY] [--witness KEY]… [--pdf [CERTIFICATE]]
+    python verify.py monitor SOURCE --keep FOLDER [--key VKEY] [--witness KEY]…
 
-BUNDLE was downloaded beside a signature. VKEY is the log's public key, or a file that holds it: get it from somewhere
-else than the bundle, such as a colleague or an earlier visit to /log/vkey. SOURCE is the portal's address
-(https://…) or a folder with the same files; every good checkpoint is kept in FOLDER, and the next must extend it.
+BUNDLE was downloaded beside a signature: a zip file or a folder. VKEY is the log's public key, or a file that holds it:
+get it from somewhere else than the bundle, such as a colleague or an earlier visit to /log/vkey. If the log changed its
+key since, the old key vouches for the new one. SOURCE is the portal's address (https://…) or a folder with the same
+files; every good checkpoint is kept in FOLDER, and the next must extend it.
+
+KEY is the key of a witness whose word about the checkpoint you demand, or a file that holds it; KEY:FILE names a file
+with that word where the checkpoint itself lacks it. --pdf checks the seal of the receipt as well, which needs pyHanko;
+CERTIFICATE is the seal's, in PEM form, from somewhere else than the bundle.
 
 Exit codes: 0 all holds · 1 something does not, and the line names the link that is broken · 2 wrong usage ·
 3 all holds, but the event is not in the log yet: download the bundle again in a minute.
 
-Only Python's standard library is needed; read this file before you trust it.
+Only Python's standard library is needed, but for --pdf; read this file before you trust it.
 """
 
 import argparse
 import base64
 import hashlib
+import io
 import json
+import logging
 import re
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from http.client import HTTPException
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-HELD, BROKEN, PENDING = 0, 1, 3
+HELD, BROKEN, WRONG, PENDING = 0, 1, 2, 3
+LOG, WITNESS = b"\1", b"\4"
 LIMIT = 64 << 20
 Read = Callable[[str], bytes | None]
 
@@ -134,39 +145,92 @@ def consistency_ranges(old: int, new: int) -> list[tuple[int, int]]:
 
 
 class Key:
-    """The log's public key: ``name+id+base64``."""
+    """A public key, ``name+id+base64``: the log's, or a witness's with another kind.
 
-    def __init__(self, text: str) -> None:
+    `last` is how many entries the log had when this key handed it over to another one.
+    """
+
+    def __init__(self, text: str, kind: bytes = LOG) -> None:
+        link = "key" if kind == LOG else "witness"
         try:
             self.name, number, data = text.strip().split("+", 2)
-            kind = unbase64(data)
+            material = unbase64(data)
         except ValueError:
-            raise Broken("key", "this is not a key as /log/vkey gives it") from None
-        self.number = hashlib.sha256(self.name.encode() + b"\n" + kind).digest()[:4]
-        self.public = kind[1:]
-        if kind[:1] != b"\1" or len(kind) != 33 or self.number.hex() != number:
-            raise Broken("key", "it does not match its own number")
+            raise Broken(link, "this is not a key as the log or a witness gives it") from None
+        self.number = hashlib.sha256(self.name.encode() + b"\n" + material).digest()[:4]
+        self.public = material[1:]
+        self.last: int | None = None
+        if material[:1] != kind or len(material) != 33 or self.number.hex() != number:
+            raise Broken(link, "it does not match its own number")
+
+    def signed(self, marks: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        """Return the signatures in the name of this key."""
+        return [value[4:] for name, value in marks if name == self.name and value[:4] == self.number]
 
 
 class Checkpoint:
-    """A signed tree head, checked against the key; `link` names it when it does not hold."""
+    """A signed tree head, checked against the keys of the log; `link` names it when it does not hold."""
 
-    def __init__(self, note: bytes, key: Key, link: str = "checkpoint") -> None:
+    def __init__(self, note: bytes, keys: Sequence[Key], link: str = "checkpoint") -> None:
         try:
             body, signed = note.decode().rsplit("\n\n", 1)
-            self.origin, size, root, *_ = body.split("\n")
-            self.size, self.root = whole(size), unbase64(root)
-            lines = [line.split(" ") for line in signed.split("\n")]
-            if lines.pop() != [""] or any(len(line) != 3 or line[0] != "\u2014" for line in lines):
-                raise ValueError(signed)
-            marks = [(name, unbase64(value)) for _, name, value in lines]
+            self.origin, size, root, *more = body.split("\n")
+            self.size, self.root, self.body = whole(size), unbase64(root), f"{body}\n".encode()
+            self.marks = read_marks(signed)
         except ValueError:
             raise Broken(link, "it is not written as a checkpoint is") from None
-        mine = [value[4:] for name, value in marks if name == key.name and value[:4] == key.number]
-        if self.origin != key.name or not mine:
-            raise Broken(link, f"it is not signed in the name of {key.name}")
-        if not all(ed25519(key.public, value, f"{body}\n".encode()) for value in mine):
+        self.successor = next((line[10:] for line in more if line.startswith("successor ")), "")
+        mine = [(key, value) for key in keys for value in key.signed(self.marks)]
+        if self.origin != keys[0].name or not mine:
+            raise Broken(link, f"it is not signed in the name of {keys[0].name}")
+        if not all(ed25519(key.public, value, self.body) for key, value in mine):
             raise Broken(link, "its signature is not by the key")
+        if all(key.last is not None and key.last < self.size for key, _ in mine):
+            raise Broken(link, "it is signed by a key that had handed the log over before")
+
+
+def read_marks(signed: str) -> list[tuple[str, bytes]]:
+    """Read lines of signatures: whose each is, and its bytes."""
+    lines = [line.split(" ") for line in signed.split("\n")]
+    if lines.pop() != [""] or any(len(line) != 3 or line[0] != "\u2014" for line in lines):
+        raise ValueError(signed)
+    return [(name, unbase64(value)) for _, name, value in lines]
+
+
+def lineage(key: Key, handover: Read) -> list[Key]:
+    """Return a key and those to which the log was handed over since, one after the other, by number."""
+    keys = [key]
+    while (note := handover(keys[-1].number.hex())) is not None:
+        head = Checkpoint(note, keys[-1:], "handover")
+        heir = Key(head.successor)
+        if heir.number in [one.number for one in keys]:
+            raise Broken("handover", "the keys go round in circles")
+        Checkpoint(note, [heir], "handover")
+        keys[-1].last = head.size
+        keys.append(heir)
+    return keys
+
+
+def check_witness(head: Checkpoint, demanded: str) -> str:
+    """Check that a witness vouched for a checkpoint, and say when it did."""
+    text, file = demanded, ""
+    if Path(demanded).is_file():
+        text = Path(demanded).read_text()
+    elif demanded.count("+") > 1:
+        text, _, file = demanded.rpartition(":") if ":" in demanded.split("+", 2)[2] else (demanded, "", "")
+    witness, marks = Key(text, WITNESS), head.marks
+    try:
+        lines = Path(file).read_text(encoding="utf-8").split("\n") if file else []
+        marks = marks + read_marks("".join(f"{line}\n" for line in lines if line.startswith("\u2014 ")))
+    except (OSError, ValueError):
+        raise Broken("witness", f"{file} holds no lines of signatures") from None
+    for value in witness.signed(marks):
+        seconds = int.from_bytes(value[:8], "big")
+        told = f"cosignature/v1\ntime {seconds}\n".encode() + head.body
+        if len(value) != 72 or seconds >> 33 or not ed25519(witness.public, value[8:], told):
+            raise Broken("witness", f"the word of {witness.name} about this checkpoint does not hold")
+        return f"witness: {witness.name} vouched for the checkpoint, {datetime.fromtimestamp(seconds, UTC)}"
+    raise Broken("witness", f"{witness.name} has not vouched for this checkpoint")
 
 
 def unbase64(text: str) -> bytes:
@@ -184,7 +248,7 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def check_proof(proof: bytes, note: bytes, head: Checkpoint) -> bytes:
+def check_proof(proof: bytes, note: bytes, head: Checkpoint, link: str) -> bytes:
     """Check that a proof leads from its entry to the checkpoint, and return the entry."""
     try:
         text, carried = proof.split(b"\n\n", 1)
@@ -193,35 +257,68 @@ def check_proof(proof: bytes, note: bytes, head: Checkpoint) -> bytes:
             raise ValueError(header)
         entry, place, hashes = unbase64(extra[6:]), whole(index[6:]), [unbase64(line) for line in path]
     except ValueError:
-        raise Broken("proof", "it is not written as a proof is") from None
+        raise Broken(link, "the proof is not written as a proof is") from None
     if carried != note:
-        raise Broken("proof", "it belongs to another checkpoint than the one in the bundle")
+        raise Broken(link, "the proof belongs to another checkpoint than the one in the bundle")
     if included_root(hashlib.sha256(b"\0" + entry).digest(), place, head.size, hashes) != head.root:
-        raise Broken("proof", "it does not lead to the root in the checkpoint")
+        raise Broken(link, "the proof does not lead to the root in the checkpoint")
     return entry
 
 
-def check_bundle(read: Read, key_text: str | None = None) -> tuple[int, list[str]]:
+def check_bundle(
+    read: Read, key_text: str | None = None, witnesses: Sequence[str] = (), certificate: bytes | None = None
+) -> tuple[int, list[str]]:
     """Check a bundle from the checkpoint down to the text and return an exit code and what was found, line by line.
 
     Each link is held against the one above it, so the first that does not hold is the one that was changed, and
-    `Broken` names it. Without `key_text` the key in the bundle is taken, which proves less.
+    `Broken` names it. Without `key_text` the key in the bundle is taken, which proves less. With `certificate` the seal
+    of the receipt is checked as well; an empty one stands for the one in the bundle.
     """
     found = [] if key_text else ["key: taken from the bundle itself; compare it with one from elsewhere"]
     key = Key(key_text or _text(read, "vkey", "key"))
-    proof, note = read("proof.tlog-proof"), read("checkpoint")
-    entry = None
-    if (proof is None) != (note is None):
-        raise Broken("proof" if proof is None else "checkpoint", "this file is missing")
-    if proof is not None and note is not None:
-        head = Checkpoint(note, key)
+    note, head = read("checkpoint"), None
+    proofs = [read("proof.tlog-proof"), read("receipt.proof.tlog-proof")]
+    if note is None and any(proofs):
+        raise Broken("checkpoint", "this file is missing")
+    if note is not None:
+        head = Checkpoint(note, lineage(key, lambda number: read(f"handover.{number}")))
         found.append(f"checkpoint: signed by {key.name} over {head.size} entries")
-        entry = check_proof(proof, note, head)
-        found.append("proof: leads to the root in the checkpoint")
-    body, salt = _need(read, "event.json", "event"), _salt(read, "event.salt.hex", "event")
+        found += [check_witness(head, one) for one in witnesses]
+    elif witnesses:
+        raise Broken("witness", "there is no checkpoint yet for which a witness could vouch")
+    event = _event(read, "", note, head, ("proof", "event"))
+    subject, text_sha256 = _check_signature(read, event, found)
+    if hashlib.sha256(_need(read, "text.md", "text")).hexdigest() != text_sha256:
+        raise Broken("text", "text.md is not the text that was signed")
+    found.append("text: is the text that was signed")
+    made = _event(read, "receipt.", note, head, ("receipt", "receipt"))
+    pdf = _need(read, "receipt.pdf", "receipt")
+    said = (made.get("name"), made.get("subject"), made.get("data"))
+    if said != ("license:receipt:created", subject, {"pdf_sha256": hashlib.sha256(pdf).hexdigest()}):
+        raise Broken("receipt", "receipt.pdf is not the file that the log names as the receipt of this signature")
+    found.append("receipt: is the file that the portal issued")
+    if certificate is not None:
+        found += [] if certificate else ["pdf: the certificate is taken from the bundle itself; compare it"]
+        found.append(check_seal(pdf, certificate or _need(read, "certificate.pem", "pdf")))
+    if head is None:
+        return PENDING, [*found, "pending: not yet in the log; download the bundle again in a minute"]
+    return HELD, found
+
+
+def _event(read: Read, prefix: str, note: bytes | None, head: Checkpoint | None, links: tuple[str, str]) -> dict:  # type: ignore[type-arg]
+    """Return an entry of the log, once it is held against its proof."""
+    name, entry = f"{prefix}event", None
+    if head is not None and note is not None:
+        entry = check_proof(_need(read, f"{prefix}proof.tlog-proof", links[0]), note, head, links[0])
+    body, salt = _need(read, f"{name}.json", links[1]), _salt(read, f"{name}.salt.hex", links[1])
     if entry is not None and hashlib.sha256(salt + body).digest() != entry:
-        raise Broken("event", "event.json, with event.salt.hex, is not the event that the proof is about")
-    event, told = _json(body, "event"), _json(_need(read, "signature.json", "signature"), "signature")
+        raise Broken(links[1], f"{name}.json, with {name}.salt.hex, is not the event that the proof is about")
+    return _json(body, links[1], name)
+
+
+def _check_signature(read: Read, event: dict, found: list[str]) -> tuple[str, str]:  # type: ignore[type-arg]
+    """Hold signature and evidence against the event; returns the signature's name and the digest of its text."""
+    told = _json(_need(read, "signature.json", "signature"), "signature", "signature")
     if event.get("name") != "license:signature:created" or not isinstance(event.get("data"), dict):
         raise Broken("event", "event.json tells of something else than a signature")
     data = event["data"]
@@ -233,17 +330,55 @@ def check_bundle(read: Read, key_text: str | None = None) -> tuple[int, list[str
     evidence, salt = _need(read, "evidence.json", "evidence"), _salt(read, "salt.hex", "evidence")
     if hashlib.sha256(salt + evidence).hexdigest() != data["annex_commitment"]:
         raise Broken("evidence", "evidence.json, with salt.hex, is not what the signature committed to")
-    terms = _json(evidence, "evidence").get("license")
+    terms = _json(evidence, "evidence", "evidence").get("license")
     texts = [terms.get(name) for name in ("text_sha256", "authoritative_sha256")] if isinstance(terms, dict) else []
     if texts != [said[3], told.get("prevailing_sha256")]:
         raise Broken("signature", "signature.json names other texts than the evidence")
     found.append("evidence: is what the signature committed to")
-    if hashlib.sha256(_need(read, "text.md", "text")).hexdigest() != said[3]:
-        raise Broken("text", "text.md is not the text that was signed")
-    found.append("text: is the text that was signed")
-    if entry is None:
-        return PENDING, [*found, "pending: not yet in the log; download the bundle again in a minute"]
-    return HELD, found
+    return str(said[0]), str(said[3])
+
+
+def check_seal(pdf: bytes, certificate: bytes) -> str:
+    """Check the seal of a receipt offline, through pyHanko: the key, the whole file covered, no change permitted."""
+    logging.disable()  # what does not hold is said once, below
+    try:
+        signature, status, at, trusted = _read_seal(pdf, certificate)
+        start, _, after, rest = signature.byte_range
+        raw, by = signature.pkcs7_content, status.signing_cert
+        covered = (start, after + rest) == (0, len(pdf)) and not any(raw[4 + int.from_bytes(raw[2:4], "big") :])
+        told = status.timestamp_validity.signing_cert.subject.human_friendly if at else ""
+    except Exception as error:  # noqa: BLE001 # the file is anybody's
+        raise Broken("pdf", f"its seal cannot be read ({type(error).__name__})") from None
+    finally:
+        logging.disable(logging.NOTSET)
+    if by.dump() not in trusted:
+        raise Broken("pdf", "it is sealed with another certificate")
+    if not (status.intact and covered and status.coverage.name == "ENTIRE_FILE"):
+        raise Broken("pdf", "it was changed after it was sealed, or its seal does not cover the whole file")
+    if signature.docmdp_level is None or signature.docmdp_level.name != "NO_CHANGES" or not status.docmdp_ok:
+        raise Broken("pdf", "its seal permits changes")
+    if not status.bottom_line:
+        raise Broken("pdf", "its seal, or the timestamp in it, does not hold")
+    when = f"timestamp {at} by {told}, for you to judge" if at else "no timestamp"
+    return f"pdf: sealed with the certificate {hashlib.sha256(by.dump()).hexdigest()}, whole and unchanged; {when}"
+
+
+def _read_seal(pdf: bytes, certificate: bytes) -> tuple:  # type: ignore[type-arg]
+    """Return the seal, what pyHanko says of it, the time in its timestamp, and the certificates that are trusted."""
+    library, generic = import_module("pyhanko.sign.validation"), import_module("pyhanko.sign.validation.generic_cms")
+    context = import_module("pyhanko_certvalidator").ValidationContext
+    trusted = list(import_module("pyhanko.keys.pemder").load_certs_from_pemder_data(certificate))
+    [signature] = import_module("pyhanko.pdf_utils.reader").PdfFileReader(io.BytesIO(pdf)).embedded_signatures
+    token = next(generic.extract_tst_data_iter(signature.signer_info, signed=False), None)
+    at = token["encap_content_info"]["content"].parsed["gen_time"].native if token else None
+    given = {"moment": at or signature.self_reported_timestamp, "allow_fetching": False}
+    status = library.validate_pdf_signature(
+        signature,
+        context(trust_roots=trusted, **given),
+        context(trust_roots=[one.chosen for one in token["certificates"]], **given) if token else None,
+        key_usage_settings=library.KeyUsageConstraints(key_usage=set()),
+    )
+    return signature, status, at, [one.dump() for one in trusted]
 
 
 def _need(read: Read, name: str, link: str) -> bytes:
@@ -267,7 +402,7 @@ def _salt(read: Read, name: str, link: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def _json(body: bytes, link: str) -> dict:  # type: ignore[type-arg]
+def _json(body: bytes, link: str, name: str) -> dict:  # type: ignore[type-arg]
     data = None
     try:
         data = json.loads(body)
@@ -275,7 +410,7 @@ def _json(body: bytes, link: str) -> dict:  # type: ignore[type-arg]
     except (ValueError, RecursionError):
         plain = b""
     if plain != body.removesuffix(b"\n") or not isinstance(data, dict):
-        raise Broken(link, f"{link}.json is not written as the portal writes it")
+        raise Broken(link, f"{name}.json is not written as the portal writes it")
     return data
 
 
@@ -311,6 +446,13 @@ class Source:
         except (OSError, URLError, HTTPException) as error:
             raise Broken("source", f"{self.place} does not give {name}: {error}") from None
 
+    def handover(self, number: str) -> bytes | None:
+        """Return the checkpoint by which a key handed the log over, if it did."""
+        try:
+            return self.read(f"handover/{number}")
+        except Broken:
+            return None
+
     def node(self, level: int, index: int, size: int) -> bytes:
         """Return the hash of a complete subtree of the log of that size, from its tile."""
         height, below = divmod(level, 8)
@@ -338,22 +480,24 @@ class Source:
         return node_hash(here, self.root(start, end, size)) if start < end else here
 
 
-def monitor(source: Source, folder: Path, key_text: str | None) -> str:
+def monitor(source: Source, folder: Path, key_text: str | None, witnesses: Sequence[str] = ()) -> list[str]:
     """Fetch the newest checkpoint, prove that it extends every one that is kept, keep it, and say so."""
     folder.mkdir(parents=True, exist_ok=True)
     pinned = folder / "vkey"
     known = pinned.read_text() if pinned.is_file() else source.read("vkey").decode(errors="replace")
-    key = Key(key_text or known)
+    keys = lineage(Key(key_text or known), source.handover)
     note = source.read("checkpoint")
-    head = Checkpoint(note, key)
+    head = Checkpoint(note, keys)
+    found = [check_witness(head, one) for one in witnesses]
     paths = sorted(folder.glob("*.checkpoint"))
     for path in paths:
-        old = Checkpoint(path.read_bytes(), key, link=f"kept {path.name}")
+        old = Checkpoint(path.read_bytes(), keys, link=f"kept {path.name}")
         check_grown(source, old, head, path.name)
     if not pinned.is_file():
         pinned.write_text(f"{key_text or known}".strip() + "\n")
     (folder / f"{head.size:012d}.checkpoint").write_bytes(note)
-    return f"{head.origin}: {head.size} entries, extends all {len(paths)} checkpoints kept before"
+    found += [f"key: {keys[0].number.hex()} handed the log over; {keys[-1].number.hex()} signs now"] if keys[1:] else []
+    return [*found, f"{head.origin}: {head.size} entries, extends all {len(paths)} checkpoints kept before"]
 
 
 def check_grown(source: Source, old: Checkpoint, head: Checkpoint, name: str) -> None:
@@ -380,13 +524,23 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--key", help="the log's public key, or a file that holds it")
     if watching:
         parser.add_argument("--keep", required=True, type=Path, help="folder of the checkpoints seen so far")
+    parser.add_argument("--witness", action="append", default=[], metavar="KEY[:FILE]", help="demand its word")
+    if not watching:
+        parser.add_argument("--pdf", nargs="?", const="", metavar="CERTIFICATE", help="check the seal of the receipt")
     chosen = parser.parse_args(arguments[watching:])
+    if not watching and chosen.pdf is not None and find_spec("pyhanko") is None:
+        print("--pdf needs pyHanko, which is not installed here: python -m pip install pyhanko", file=sys.stderr)
+        return WRONG
     try:
         key = Path(chosen.key).read_text() if chosen.key and Path(chosen.key).is_file() else chosen.key
         if watching:
-            code, lines = HELD, [monitor(Source(chosen.source), chosen.keep, key)]
+            code, lines = HELD, monitor(Source(chosen.source), chosen.keep, key, chosen.witness)
         else:
-            code, lines = check_bundle(open_bundle(Path(chosen.bundle)), key)
+            certificate = Path(chosen.pdf).read_bytes() if chosen.pdf else None if chosen.pdf is None else b""
+            code, lines = check_bundle(open_bundle(Path(chosen.bundle)), key, chosen.witness, certificate)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return WRONG
     except Broken as error:
         print(f"BROKEN {error}", file=sys.stderr)
         return BROKEN

@@ -122,6 +122,19 @@ def of_person(session: Session, *, user_id: int) -> Sequence[AccessToken]:
     return session.scalars(query).all()
 
 
+def live_of(session: Session, *, user_ids: Collection[int], now: datetime) -> list[TokenFacts]:
+    """Return what the access tokens of many people say, those that can still be used."""
+    query = sa.select(AccessToken.id, AccessToken.public_id, AccessToken.user_id, AccessToken.expires_at)
+    rows = session.execute(query.where(AccessToken.user_id.in_(user_ids), _live(now)).order_by(AccessToken.id)).all()
+    scopes: dict[int, set[str]] = {row.id: set() for row in rows}
+    owned = sa.select(AccessTokenScope.access_token_id, AccessTokenScope.scope).join(
+        AccessToken, AccessToken.id == AccessTokenScope.access_token_id
+    )
+    for token_id, scope in session.execute(owned.where(AccessToken.user_id.in_(user_ids), _live(now))):
+        scopes[token_id].add(scope.value)
+    return [TokenFacts(row.id, row.public_id, row.user_id, frozenset(scopes[row.id]), row.expires_at) for row in rows]
+
+
 def find(session: Session, *, by: Actor, ref: str) -> AccessToken:
     """Return an access token that the actor may end: an own one, or anybody's for staff who may order sanctions."""
     token = session.scalar(sa.select(AccessToken).where(AccessToken.public_id == ref))

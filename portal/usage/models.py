@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
-from portal.core.db import Base, enum_type
+from portal.core.db import Base, append_only, enum_type
 from portal.usage.rules import Outcome
 
 
@@ -36,6 +36,24 @@ class UsageRecord(Base):
     day: Mapped[str] = mapped_column(index=True)
     started_at: Mapped[datetime] = mapped_column(index=True)
     finished_at: Mapped[datetime | None]
+
+
+@append_only()
+class UsageSeal(Base):
+    """The digest over the usage records of one UTC day, once all of them have ended; late ones get a further seal.
+
+    Args:
+        last_id: the last record that it covers; it begins after the last one of the seal before it.
+    """
+
+    __tablename__ = "usage_seal"
+
+    day: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    last_id: Mapped[int]
+    records: Mapped[int]
+    sha256: Mapped[str]
+    sealed_at: Mapped[datetime]
 
 
 class Quota(Base):

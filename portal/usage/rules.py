@@ -1,5 +1,6 @@
 """What one use is, and how much a person may use in a day."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -61,6 +62,11 @@ class Used:
 def day_of(moment: datetime) -> str:
     """Return the UTC day of an instant, the window of a quota."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d")
+
+
+def seal_line(row: Mapping[str, Any]) -> bytes:
+    """Write a usage record as the seal of its day reads it: a line of its export, keys in order, plain ASCII."""
+    return json.dumps(row, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def seconds_to_midnight(now: datetime) -> int:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -11,15 +12,29 @@ from sqlalchemy.orm import Session
 
 from portal.accounts.models import User
 from portal.audit import service as audit
-from portal.audit.rules import QuotaChanged
+from portal.audit.rules import QuotaChanged, UsageSealed
 from portal.catalog.models import CardRevision, Release
-from portal.core.actor import Actor
+from portal.core.actor import SYSTEM, Actor
+from portal.core.errors import Conflict
 from portal.licensing import service as licensing
 from portal.tokens.models import AccessToken
-from portal.usage.models import Quota, UsageRecord
-from portal.usage.rules import INFER, Limits, Line, Outcome, Record, Used, check_limits, counts_as_call, day_of
+from portal.usage.models import Quota, UsageRecord, UsageSeal
+from portal.usage.rules import (
+    INFER,
+    Limits,
+    Line,
+    Outcome,
+    Record,
+    Used,
+    check_limits,
+    counts_as_call,
+    day_of,
+    seal_line,
+)  # fmt: skip
 
 CHUNK = 500
+DAY_GRACE = timedelta(hours=1)
+LATE = timedelta(days=31)
 UNFINISHED = (Outcome.OPEN, Outcome.CRASHED)
 DAYS_MAX = 400
 
@@ -185,6 +200,10 @@ def daily(session: Session, *, days: int, now: datetime, user_id: int | None = N
 
 def export_rows(session: Session, *, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:
     """Give the usage records that began from `start` until before `end`, oldest first, as plain values."""
+    return _exported_rows(session, UsageRecord.started_at >= start, UsageRecord.started_at < end)
+
+
+def _exported_rows(session: Session, *which: sa.ColumnElement[bool]) -> Iterator[dict[str, Any]]:
     used = UsageRecord
     query = (
         sa.select(used, User.public_id, AccessToken.public_id, Release.revision, CardRevision.number)
@@ -192,7 +211,7 @@ def export_rows(session: Session, *, start: datetime, end: datetime) -> Iterator
         .outerjoin(AccessToken, AccessToken.id == used.access_token_id)
         .outerjoin(Release, Release.id == used.release_id)
         .outerjoin(CardRevision, CardRevision.id == used.card_revision_id)
-        .where(used.started_at >= start, used.started_at < end)
+        .where(*which)
         .order_by(used.id)
         .limit(CHUNK)
     )
@@ -212,6 +231,67 @@ def _exported(row: UsageRecord, **names: Any) -> dict[str, Any]:
         "prompt_tokens": row.prompt_tokens, "completion_tokens": row.completion_tokens, "bytes_sent": row.bytes_sent,
         "ms": row.ms, "signature_set": row.signature_set, "card_revision": names["card_revision"],
     }  # fmt: skip
+
+
+def seal_days(session: Session, *, now: datetime) -> list[UsageSeal]:
+    """Seal the usage records of days that are over, once all of them have ended; returns the seals that were made.
+
+    What is entered later for a sealed day gets a further seal, so a seal never covers what came after it.
+    """
+    used, seal, today = UsageRecord, UsageSeal, now - DAY_GRACE
+    covered = sa.select(sa.func.coalesce(sa.func.max(seal.last_id), 0)).where(seal.day == used.day)
+    open_ = sa.func.sum(sa.case((used.outcome == Outcome.OPEN, 1), else_=0))
+    query = (
+        sa.select(used.day)
+        .where(used.day < day_of(today), used.day >= day_of(now - LATE), used.id > covered.scalar_subquery())
+        .group_by(used.day)
+        .having(open_ == 0)
+        .order_by(used.day)
+    )
+    return [_seal_day(session, day, now) for day in session.scalars(query).all()]
+
+
+def _seal_day(session: Session, day: str, now: datetime) -> UsageSeal:
+    before = _seals_of(session, day)
+    first = before[-1].last_id if before else 0
+    last = session.scalar(sa.select(sa.func.max(UsageRecord.id)).where(UsageRecord.day == day)) or 0
+    records, sha256_ = _digest(session, day, first, last)
+    made = UsageSeal(
+        day=day, number=len(before) + 1, last_id=last, records=records, sha256=sha256_, sealed_at=now
+    )  # fmt: skip
+    session.add(made)
+    session.flush()
+    audit.record(session, UsageSealed(day, made.number, records, sha256_), by=SYSTEM, now=now)
+    return made
+
+
+def _seals_of(session: Session, day: str) -> Sequence[UsageSeal]:
+    return session.scalars(sa.select(UsageSeal).where(UsageSeal.day == day).order_by(UsageSeal.number)).all()
+
+
+def _digest(session: Session, day: str, after: int, last: int) -> tuple[int, str]:
+    count, whole = 0, sha256()
+    used = UsageRecord
+    for row in _exported_rows(session, used.day == day, used.id > after, used.id <= last):
+        count += 1
+        whole.update(seal_line(row))
+    return count, whole.hexdigest()
+
+
+def verify_seals(session: Session) -> int:
+    """Recompute the seal of every day and return how many there are.
+
+    Raises:
+        Conflict: names the first day whose usage records are not what was sealed.
+    """
+    seals = session.scalars(sa.select(UsageSeal).order_by(UsageSeal.day, UsageSeal.number)).all()
+    day, after = "", 0
+    for seal in seals:
+        after = after if seal.day == day else 0
+        if _digest(session, seal.day, after, seal.last_id) != (seal.records, seal.sha256):
+            raise Conflict("usage_changed", f"The usage records of {seal.day} are not those that were sealed.")
+        day, after = seal.day, seal.last_id
+    return len(seals)
 
 
 def _opened(session: Session, line: Mapping[str, Any]) -> UsageRecord:

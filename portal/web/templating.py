@@ -9,7 +9,7 @@ from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
 
 from portal.core.clock import stamp
-from portal.web.app import actor, request_id
+from portal.web.app import actor, request_id, settings
 
 PORTAL_NAME = "BLOOM Portal"
 
@@ -23,7 +23,11 @@ def install(app: Flask, *, markdown: Callable[[str], str]) -> None:
     """
 
     def context() -> dict[str, Any]:
-        return {"actor": actor(), "request_id": request_id(), "portal_name": PORTAL_NAME}
+        known = settings()
+        return {
+            "actor": actor(), "request_id": request_id(), "portal_name": PORTAL_NAME, "licensor": known.licensor,
+            "contact": known.contact,
+        }  # fmt: skip
 
     def as_markdown(text: str) -> Markup:
         # The renderer sanitizes; nothing else in the portal marks text as safe.

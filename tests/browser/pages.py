@@ -1,11 +1,41 @@
 """Page objects: what a person does on the portal's pages, in the words of that person."""
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.running import RunningPortal
 
+WIDTHS = (360, 1600, 1100)
+FAULTS = """() => {
+  const faults = [];
+  if (document.documentElement.scrollWidth > window.innerWidth + 1) {
+    const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
+      && !e.closest('.table-wrap, pre')).pop();
+    faults.push('wider than the window: ' + (wide ? wide.outerHTML.slice(0, 120) : '?'));
+  }
+  if (document.querySelectorAll('h1').length !== 1) faults.push(document.querySelectorAll('h1').length + ' h1');
+  if (!document.title.trim()) faults.push('no title');
+  for (const field of document.querySelectorAll('input:not([type=hidden]), textarea, select')) {
+    if (!field.labels || !field.labels.length) faults.push('no label: ' + field.outerHTML.slice(0, 100));
+  }
+  const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
+  for (const id of new Set(ids.filter((id, n) => ids.indexOf(id) !== n))) faults.push('id twice: ' + id);
+  for (const field of document.querySelectorAll('[aria-describedby]')) {
+    for (const id of field.getAttribute('aria-describedby').split(' ')) {
+      if (!document.getElementById(id)) faults.push('describes nothing: ' + id);
+    }
+  }
+  for (const field of document.querySelectorAll('main [aria-invalid]')) {
+    if (!(field.getAttribute('aria-describedby') || '').includes('-error')) faults.push('no words: ' + field.name);
+  }
+  for (const link of document.querySelectorAll('a[href^="#"]')) {
+    if (!document.getElementById(link.getAttribute('href').slice(1))) faults.push('leads nowhere: ' + link.outerHTML);
+  }
+  return faults;
+}"""
 PASSWORD = "correct horse battery staple"
 
 
@@ -98,3 +128,21 @@ class Visitor:
         self.open("/playground").fill(prompt=prompt, max_tokens="12", temperature="0")
         self.press("Complete")
         return str(self.page.locator("#completion").inner_text())
+
+
+def faults_of(visitor: Visitor, name: str, width: int) -> list[str]:
+    """Look at the page that is open, and say what is wrong with it."""
+    visitor.page.wait_for_load_state()  # a click ends when the next page begins, and its style sheet comes later
+    if folder := os.environ.get("PORTAL_PICTURES"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        visitor.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
+    return [f"{name} at {width} px: {fault}" for fault in visitor.page.evaluate(FAULTS)]
+
+
+def faults_everywhere(visitor: Visitor, name: str) -> list[str]:
+    """Look at the page that is open in a narrow, a wide and a usual window."""
+    faults = []
+    for width in WIDTHS:
+        visitor.page.set_viewport_size({"width": width, "height": 900})
+        faults += faults_of(visitor, name, width)
+    return faults

@@ -14,8 +14,8 @@ from portal.core.db import make_engine, transaction
 from portal.core.ids import public_id
 from portal.licensing.models import Ceremony, Exhibit, LicenseVersion, Signature
 from portal.licensing.rules import CeremonyState, ExhibitKind
-from tests.browser.desk import LICENSE, publish_next_version, staff
-from tests.browser.pages import Visitor
+from tests.browser.desk import LICENSE, look_again, publish_next_version, staff
+from tests.browser.pages import Visitor, faults_everywhere
 from tests.running import RunningPortal
 
 
@@ -36,7 +36,8 @@ def sign_long_ago(portal: RunningPortal, email: str) -> None:
         then = utcnow() - timedelta(days=2)
         ceremony = Ceremony(
             public_id=public_id("cer"), user_id=user_id, version_id=version.id, rendition_id=texts["zh"].id,
-            nonce=public_id("non"), state=CeremonyState.SIGNED, opened_at=then, expires_at=then + timedelta(hours=2),
+            nonce=public_id("non"), state=CeremonyState.SIGNED, opened_at=then, viewed_at=then,
+            expires_at=then + timedelta(hours=2),
         )  # fmt: skip
         session.add(ceremony)
         session.flush()
@@ -66,12 +67,18 @@ def exhibit(portal: RunningPortal, signature: str) -> Any:
 
 
 def test_who_signed_1_0_0_meets_1_2_0_in_chinese(visitor: Callable[[], Visitor], portal: RunningPortal) -> None:
-    li = visitor().sign_up("li@story.example", "李明")
+    faults: list[str] = []
+
+    def look(person: Visitor, name: str) -> None:
+        faults.extend(faults_everywhere(person, name))
+
+    li, wu = visitor().sign_up("li@story.example", "李明"), visitor().sign_up("wu@story.example", "吴芳")
     li.sign_in()
     sign_long_ago(portal, li.email)
-    publish_next_version(
-        *(staff(visitor, portal, f"{name}@story.example", "license_editor") for name in ("ed", "flo")), "1.2.0"
-    )
+    wu.sign_in()
+    wu.open(f"/licenses/{LICENSE}/1.1.0/sign?lang=zh").sign_here("吴芳")
+    editors = [staff(visitor, portal, f"{name}@story.example", "license_editor") for name in ("ed", "flo", "gus")]
+    publish_next_version(editors[0], editors[1], "1.2.0", look)
     li.open(f"/licenses/{LICENSE}/1.2.0/sign?lang=zh")
     changes = li.page.locator("#changes")
     assert "What changed since you signed 1.0.0" in changes.inner_text()
@@ -80,9 +87,22 @@ def test_who_signed_1_0_0_meets_1_2_0_in_chinese(visitor: Callable[[], Visitor],
     assert "Malware is described more closely in 1.2.0." in shown, "the step from 1.1.0"
     assert "now covers false information spread recklessly" in shown, "the step from 1.0.0"
     assert changes.locator("xpath=following::section[@id='text']").count() == 1, "the whole text comes after it"
+    look(li, "sign-again-zh")
+    wu.open(f"/licenses/{LICENSE}/1.2.0/sign?lang=zh")
+    other = wu.page.locator("#changes").inner_text()
+    assert "What changed since you signed 1.1.0" in other
+    assert "Malware is described more closely in 1.2.0." in other
+    assert "now covers false information spread recklessly" not in other, "they signed that already"
     signature = li.sign_here("李明")
     kept = exhibit(portal, signature)
     for key in ("restriction.malware", "restriction.false_information_to_harm"):
         assert f'"key":"{key}"' in kept
     assert "Chinese" in li.open(f"/settings/signatures/{signature}").words()
     assert set(li.gate("demo/bloom-tiny").values()) == {"met"}
+    look(li.open(f"/licenses/{LICENSE}/1.2.0/decline"), "decline")
+    look(li.open(f"/settings/signatures/{signature}/withdraw"), "withdraw")
+    look(editors[0].open(f"/staff/signatures/{signature}"), "desk-void")
+    look(li.open(f"/licenses/{LICENSE}/1.2.0"), "version-looked-at-soon")
+    look_again(editors[2], "1.2.0", look)
+    look(li.open(f"/licenses/{LICENSE}/1.2.0"), "version-looked-at")
+    assert faults == []

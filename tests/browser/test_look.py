@@ -3,14 +3,12 @@
 Set ``PORTAL_PICTURES`` to a folder to keep a picture of each page.
 """
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.pages import Visitor
+from tests.browser.pages import Visitor, faults_of
 from tests.member import Browser, add_member
 from tests.running import RunningPortal
 
@@ -27,6 +25,7 @@ MEMBER = {
     "usage": "/settings/usage", "deliveries": "/settings/deliveries", "security": "/settings/security",
     "privacy": "/settings/privacy", "device": "/device",
     "playground": "/playground", "disclosure": "/disclosure", "transparency": "/transparency", "verify": "/verify",
+    "contact": "/contact", "decline": f"{LICENSE}/1.1.0/decline",
     "missing": "/no/such",
 }  # fmt: skip
 NOBODY = {"signup": "/signup", "login": "/login", "reset": "/reset", "logout": "/logout"}
@@ -34,36 +33,13 @@ STAFF = {
     "console": "/staff/", "staff-licenses": "/staff/licenses", "staff-draft": "/staff/licenses/bloom-rail/draft",
     "staff-version": "/staff/licenses/bloom-rail/1.1.0", "staff-cards": "/staff/cards",
     "staff-card-edit": f"/staff/cards/{MODEL}/edit", "staff-people": "/staff/people", "staff-cases": "/staff/cases",
-    "staff-usage": "/staff/usage", "staff-audit": "/staff/audit", "staff-deliveries": "/staff/deliveries",
+    "staff-campaigns": "/staff/campaigns", "staff-usage": "/staff/usage", "staff-audit": "/staff/audit",
+
+    "staff-proposals": "/staff/proposals",
+    "staff-second-looks": "/staff/licenses/reviews",
+    "staff-clauses-zh": "/staff/licenses/bloom-rail/1.1.0/clauses?lang=zh", "staff-deliveries": "/staff/deliveries",
     "patterns": "/staff/patterns",
 }  # fmt: skip
-FAULTS = """() => {
-  const faults = [];
-  if (document.documentElement.scrollWidth > window.innerWidth + 1) {
-    const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
-      && !e.closest('.table-wrap, pre')).pop();
-    faults.push('wider than the window: ' + (wide ? wide.outerHTML.slice(0, 120) : '?'));
-  }
-  if (document.querySelectorAll('h1').length !== 1) faults.push(document.querySelectorAll('h1').length + ' h1');
-  if (!document.title.trim()) faults.push('no title');
-  for (const field of document.querySelectorAll('input:not([type=hidden]), textarea, select')) {
-    if (!field.labels || !field.labels.length) faults.push('no label: ' + field.outerHTML.slice(0, 100));
-  }
-  const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
-  for (const id of new Set(ids.filter((id, n) => ids.indexOf(id) !== n))) faults.push('id twice: ' + id);
-  for (const field of document.querySelectorAll('[aria-describedby]')) {
-    for (const id of field.getAttribute('aria-describedby').split(' ')) {
-      if (!document.getElementById(id)) faults.push('describes nothing: ' + id);
-    }
-  }
-  for (const field of document.querySelectorAll('main [aria-invalid]')) {
-    if (!(field.getAttribute('aria-describedby') || '').includes('-error')) faults.push('no words: ' + field.name);
-  }
-  for (const link of document.querySelectorAll('a[href^="#"]')) {
-    if (!document.getElementById(link.getAttribute('href').slice(1))) faults.push('leads nowhere: ' + link.outerHTML);
-  }
-  return faults;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +60,6 @@ def admin(portal: RunningPortal) -> Any:
         browser.open(link.removeprefix(portal.base_url))
         browser.send(browser.form("csrf_token"))
         return dict(browser.http.cookies)
-
-
-def faults_of(visitor: Visitor, name: str, width: int) -> list[str]:
-    """Look at the page that is open, and say what is wrong with it."""
-    visitor.page.wait_for_load_state()  # a click ends when the next page begins, and its style sheet comes later
-    if folder := os.environ.get("PORTAL_PICTURES"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        visitor.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
-    return [f"{name} at {width} px: {fault}" for fault in visitor.page.evaluate(FAULTS)]
 
 
 def look(chromium: Any, portal: RunningPortal, pages: dict[str, str], cookies: dict[str, str]) -> Iterator[str]:
@@ -146,4 +113,33 @@ def test_the_page_of_a_person_with_a_long_name(chromium: Any, portal: RunningPor
     faults = faults_of(visitor, "staff-person", 360)
     visitor.follow("Suspend…")
     assert faults + faults_of(visitor, "staff-suspend", 360) == []
+    context.close()
+
+
+def test_the_pages_of_a_preview_and_of_its_campaign(
+    chromium: Any, portal: RunningPortal, member: Any, admin: Any
+) -> None:
+    context = chromium.new_context(viewport={"width": 360, "height": 900})
+    context.add_cookies([{"name": n, "value": v, "url": portal.base_url} for n, v in admin.items()])
+    visitor = Visitor(context.new_page(), portal).open(f"/staff{LICENSE}/1.1.0/schedule")
+    faults = faults_of(visitor, "schedule", 360)
+    visitor.press("Look ahead")
+    counts = visitor.page.get_by_role("heading", name="What it means for people")
+    counts.wait_for(timeout=60_000)  # the page opens itself anew until the background work is done
+    faults += faults_of(visitor, "preview", 360)
+    preview = visitor.path
+    for name, path in {"people": f"{preview}/people", "tokens": f"{preview}/tokens"}.items():
+        visitor.open(path)
+        faults += faults_of(visitor, f"preview-{name}", 360)
+    visitor.open(preview).follow("Start the campaign")
+    faults += faults_of(visitor, "preview-schedule", 360)
+    visitor.press("Start it").follow("Preview and campaign")
+    faults += faults_of(visitor, "campaign", 360)
+    campaign = visitor.path
+    visitor.open(f"{campaign}/people")
+    faults += faults_of(visitor, "campaign-people", 360)
+    visitor.open(campaign).follow("Call it off")
+    faults += faults_of(visitor, "campaign-step", 360)
+    visitor.press("Call it off")
+    assert faults == []
     context.close()

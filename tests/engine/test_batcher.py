@@ -101,6 +101,30 @@ def test_a_long_prompt_read_in_pieces_gives_the_same(
         agrees(vocabulary, out, tokens, logits)
 
 
+def test_running_rows_move_between_the_pieces_of_a_long_prompt(
+    wild: Any, runner: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PREFILL", 16)
+    running = runner(wild)
+    fed: list[tuple[int, ...]] = []
+    feed = Rows.feed
+
+    def watched(self: Rows, ids: torch.Tensor) -> torch.Tensor:
+        fed.append(tuple(ids.shape))
+        return feed(self, ids)
+
+    monkeypatch.setattr(Rows, "feed", watched)
+    moving = Job(deliver=Collected(), **endless())
+    running.batcher.submit([moving])
+    until(lambda: running.batcher.stats()["steps"] > 2)
+    running.run({"prompt": [5] * 70, "max_tokens": 2, "ignore_eos": True})
+    moving.cancelled = True
+    pieces = [place for place, shape in enumerate(fed) if shape[1] in {16, 6}]
+    assert [fed[place][1] for place in pieces] == [16, 16, 16, 16, 6]
+    assert all(fed[place + 1] == (1, 1) for place in pieces[:-1])  # a step of the running row after each piece
+    assert fed[pieces[-1] + 1] == (2, 1)
+
+
 def test_the_comparison_sees_a_mask_that_is_wrong(wild: Any) -> None:
     parts = []
     for prompt in PROMPTS[:3]:

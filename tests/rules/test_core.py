@@ -106,6 +106,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("PORTAL_MAIL_URL", "smtp://[x"), ("PORTAL_MAIL_URL", "file:/elsewhere"), ("PORTAL_DATABASE_URL", "mysql://x"),
         ("PORTAL_DURABILITY", "none"), ("PORTAL_SECRET_KEYS", "short"), ("PORTAL_SECRET_KEYS", ""),
         ("PORTAL_SECRET_KEYS", "k" * 32 + ","), ("PORTAL_TIMESTAMP_URL", "ftp://t"), ("PORTAL_TIMESTAMP_URL", "http://[x"),
+        ("PORTAL_CONTACT", "not an address"),
+        ("PORTAL_CONTACT", "a@b, c@d"),
+        ("PORTAL_LICENSOR", "x" * 201),
+        ("PORTAL_LICENSOR", "The\nConsortium"),
+        *(("PORTAL_CAMPAIGN_UNREACHED_LIMIT", value) for value in ("many", "", "nan", "1.5", "-0.1")),
     ],
 )  # fmt: skip
 def test_an_unknown_or_bad_setting_stops_the_start_with_its_name(tmp_path: Path, name: str, value: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from portal.clauses.rules import Relation, parse
 from portal.core.errors import NotFound, PortalError
-from portal.drafting.rules import Lack, pair, rewrite
+from portal.drafting.rules import Lack, check_title, pair, rewrite
 
 TEXT = "# License\n\n### 1 One {#duty.one}\n\nFirst.\n\n### 2 Two {#duty.two}\n\nSecond.\n"
 
@@ -46,3 +46,18 @@ def test_what_a_translation_lacks_is_named_clause_by_clause() -> None:
     assert rows[-1].prevailing is None
     moved = pair(here, there, {"duty.one": Relation.MOVED}, {})
     assert moved[0].lack is Lack.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("title", "right"),
+    [("# License, version 1.2.0", True), ("# License", True), ("# 许可证，1.2.0 版", True), ("1.1.0", True),
+     ("# License, version 1.1.0", False), ("# License 1.2.0, was 1.1.0", False)],
+)  # fmt: skip
+def test_a_title_names_the_version_that_would_be_signed(title: str, right: bool) -> None:
+    text = f"{title}\n\nSince 1.0.0.\n"
+    if right:
+        check_title(text, "1.2.0", "en")
+        return
+    with pytest.raises(PortalError) as caught:
+        check_title(text, "1.2.0", "en")
+    assert caught.value.code == "title_number"

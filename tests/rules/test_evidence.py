@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from portal.clauses.rules import Part, outline
+from portal.core.errors import Invalid
 from portal.proofs.rules import canonical, digest
 from portal.receipts import rules
 from portal.receipts.service import Order
@@ -57,33 +58,20 @@ def words(document: bytes) -> list[str]:
     return [page.extract_text() for page in PdfReader(BytesIO(document)).pages]
 
 
-def copied_off(pages: list[str]) -> list[tuple[str, Any]]:
-    """Copy the printed fields off the last pages of a document, as a person with patience would."""
-    found, path, value = [], "", ""
+def copied_off(pages: list[str]) -> str:
+    """The words of the last pages of a document, as a person with patience would copy them."""
     start = next(n for n, page in enumerate(pages) if page.startswith("The evidence, line by line"))
-    for line in "\n".join(pages[start:]).split("\n"):
-        if start := re.match(r"§ (\S+) = (.*)", line):
-            path, value = start.groups()
-        elif path:
-            value += line
-        if not path:
-            continue
-        try:
-            found.append((path, json.loads(value)))
-        except ValueError:
-            continue
-        path = ""
-    assert not path, f"{path} ends nowhere"
-    return found
+    return "\n".join(pages[start:])
 
 
+@pytest.mark.invariant("INV-31")
 @pytest.mark.threat("TM-22")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_words_of_a_printed_receipt_give_the_digest_that_is_on_it(name: str) -> None:
     body = evidence(name, agent="Agent  with   gaps " * 12)
     document = sealing.draw(Order(1, "sig_x", body))
     pages = words(document)
-    again = rules.rebuild(copied_off(pages))
+    again = rules.retyped(copied_off(pages))
     assert again == body
     assert digest(again) in re.sub(r"\s", "", "".join(pages))
     assert AT in pages[0], "with its microseconds"
@@ -167,7 +155,7 @@ def finding(**changed: Any) -> rules.Finding:
     said: dict[str, Any] = {
         "ref": "sig_x", "version": "l/1.0.0", "title": "License", "language": "en", "text_sha256": "ab" * 32,
         "signed_at": datetime(2026, 11, 2), "number": 1, "newest": 1, "timestamp": None, "authority": "", "by": "P",
-        "erased": False,
+        "pinned": False, "erased": False,
     }  # fmt: skip
     return rules.Finding(**{**said, **changed})
 
@@ -179,3 +167,23 @@ def test_what_can_and_cannot_be_concluded_is_said() -> None:
     stamped = finding(timestamp=datetime(2026, 11, 2), number=1, newest=2, erased=True)
     assert len(stamped.shown) == 4
     assert len(stamped.open) == 5
+
+
+def test_what_is_not_as_it_was_printed_is_named() -> None:
+    lines = [f"§ {field.path} = " + "\n".join(field.lines) for field in rules.printed(evidence("Ann"))]
+    assert rules.retyped("\n".join(["A page", *lines, "Page 3 of 4"])) == evidence("Ann")
+    for text, path in (("", "…"), ("words", "…"), ("\n".join([*lines[:3], '§ a.b = "open']), "a.b"),
+                       ("\n".join([lines[0], '§ a.b = "open', *lines]), "a.b")):  # fmt: skip
+        with pytest.raises(Invalid) as caught:
+            rules.retyped(text)
+        assert f"§ {path} =" in caught.value.message
+
+
+def test_evidence_of_the_form_before_this_one_is_still_read() -> None:
+    found = json.loads(evidence("Ann"))
+    del found["app"]["commit"]
+    for name in ("idp", "orcid", "verified_name"):
+        found["signer"].pop(name, None)
+    earlier = canonical({**found, "schema": "portal.signature/1"})
+    assert signing.read_evidence(earlier)["receipt_id"] == "sig_x"
+    assert rules.rebuild((f.path, f.value) for f in rules.printed(earlier)) == earlier

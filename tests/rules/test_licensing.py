@@ -53,6 +53,7 @@ def test_the_state_of_a_version_follows_the_clock() -> None:
     assert states == [VersionState.SUPERSEDED, VersionState.IN_FORCE, VersionState.SCHEDULED]
 
 
+@pytest.mark.invariant("INV-04")
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=6, unique=True), st.integers(-60, 60))
 def test_exactly_one_version_is_in_force_from_the_first_on(days: list[int], at: int) -> None:
     versions = [version(n, effective=day) for n, day in enumerate(sorted(days))]
@@ -85,6 +86,7 @@ def test_whether_a_signature_suffices(
     assert found.sufficiency is sufficiency
 
 
+@pytest.mark.invariant("INV-14")
 def test_nobody_lapses_sooner_than_two_weeks_after_the_news_reached_them() -> None:
     versions = [version(1, effective=-200), version(2, effective=-90, by=30)]
     found = rules.satisfies([signature(1)], versions, versions[1], NOW - 10 * DAY, NOW)

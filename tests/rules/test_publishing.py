@@ -9,7 +9,7 @@ import pytest
 from portal.core.errors import Conflict, Invalid, PortalError, Refused
 from portal.licensing.rules import NOTICE_MINIMUM, Materiality, VersionState
 from portal.publishing import rules
-from portal.publishing.rules import Plan
+from portal.publishing.rules import PREVIEW_LIFE, Plan, Previewed
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -38,11 +38,25 @@ def test_the_dates_of_a_version_have_to_fit(changed: dict[str, Any], field: str 
 
 def test_signers_hear_of_a_version_a_while_before_it_is_in_force() -> None:
     at = NOW + NOTICE_MINIMUM
-    rules.check_schedule(replace(PLAN, effective_at=at, required_by=at), NOW)
+    rules.check_dates(replace(PLAN, effective_at=at, required_by=at), NOW)
     soon = replace(PLAN, effective_at=at - timedelta(seconds=1), required_by=at)
     with pytest.raises(Invalid) as caught:
-        rules.check_schedule(soon, NOW)
+        rules.check_dates(soon, NOW)
     assert caught.value.code == "effective_soon"
+
+
+def test_a_date_rests_on_a_preview_of_the_same_day_over_the_same() -> None:
+    at = NOW + NOTICE_MINIMUM
+    plan, seen = replace(PLAN, effective_at=at, required_by=at), Previewed(NOW - PREVIEW_LIFE, "a", "a")
+    rules.check_schedule(plan, NOW, seen)
+    second = timedelta(seconds=1)
+    wrong_ones = {"preview_old": replace(seen, at=seen.at - second), "preview_other": replace(seen, now_sha256="b")}
+    for error, wrong in wrong_ones.items():
+        with pytest.raises(Conflict) as caught:
+            rules.check_schedule(plan, NOW, wrong)
+        assert caught.value.code == error
+    with pytest.raises(Invalid):
+        rules.check_schedule(replace(plan, effective_at=at - second), NOW, seen)
 
 
 def test_only_a_first_or_immediate_version_comes_into_force_at_once_and_for_a_reason() -> None:
@@ -86,7 +100,7 @@ def test_a_notice_says_what_is_asked() -> None:
         "summary": "New.", "page": "https://x/licenses/l/2.0",
     }  # fmt: skip
     material = rules.compose_notice(materiality=Materiality.MATERIAL, **words)
-    assert "sign by 2027-01-01" in material
+    assert "sign before 2027-01-01" in material
     assert material.endswith("https://x/licenses/l/2.0/sign\n")
     light = rules.compose_notice(materiality=Materiality.CLARIFYING, **words)
     assert "nothing you have to do" in light

@@ -77,6 +77,7 @@ def test_no_code_is_written_that_the_docs_lack() -> None:
     assert {f"signature_{s.value}" for s in Sufficiency} - {"signature_sufficient"} <= set(REASONS)
 
 
+@pytest.mark.invariant("INV-30")
 @pytest.mark.parametrize("code", REASONS)
 def test_every_reason_says_what_helps_and_where(code: str) -> None:
     for reason, _ in reasons()[code]:
@@ -87,6 +88,7 @@ def test_every_reason_says_what_helps_and_where(code: str) -> None:
         assert reason.url.startswith(BASE)
 
 
+@pytest.mark.invariant("INV-30")
 @pytest.mark.parametrize("code", REASONS)
 def test_every_reason_has_an_answer_in_each_channel(code: str) -> None:
     for reason, decision in reasons()[code]:

@@ -71,7 +71,7 @@ def test_evidence_reads_back() -> None:
     "body",
     [
         b"", b"{", b"[]", b"null", b'{"schema":"other"}', b"\xff", written() + b" ", written(ref=1), b"[" * 100_000,
-        written().replace(b"portal.signature/1", b"portal.signature/2"), b'{"schema": "portal.signature/1"}',
+        written().replace(b"portal.signature/2", b"portal.signature/3"), b'{"schema": "portal.signature/2"}',
     ],
 )  # fmt: skip
 def test_evidence_that_is_not_as_the_portal_writes_it_is_refused(body: bytes) -> None:

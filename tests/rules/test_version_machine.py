@@ -150,7 +150,7 @@ class VersionLife(RuleBasedStateMachine):
         at = self.now + timedelta(days=days)
         plan = self.plan(version, at, at + timedelta(days=more))
         try:
-            rules.check_schedule(plan, self.now)
+            rules.check_schedule(plan, self.now, rules.Previewed(self.now, "", ""))
         except PortalError:
             return
         self.move(version, VersionAction.SCHEDULE)

@@ -15,6 +15,7 @@ from portal.core.db import make_engine
 from portal.identity import service
 from portal.migrations import upgrade
 from tests import conduct, licensed
+from tests.population import Town
 from tests.services.entrance import PASSWORD, Spy
 
 
@@ -42,6 +43,14 @@ def editors(session: Session, now: datetime) -> dict[str, Actor]:
     role = Role.LICENSE_EDITOR
     people = {name: conduct.person(session, name, now, role, domain="staff.example") for name in ("ed", "flo", "gus")}
     return {name: conduct.acting(user, role) for name, user in people.items()}
+
+
+@pytest.fixture
+def town(session: Session, editors: dict[str, Actor], now: datetime) -> Town:
+    """Models that ask for the license; nobody lives there yet."""
+    town = Town(session, now)
+    town.open()
+    return town
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -229,21 +229,24 @@ def test_a_refusal_carries_every_reason(session: Session, make: Make, now: datet
     user = make.person()
     user.profile.verified_at = None
     asked: dict[str, Any] = {"model": "lab/gated", "action": Action.INFER, "now": now, "base_url": BASE}
+
+    def require(actor: Actor, **changed: Any) -> None:
+        service.refuse(service.check(session, actor=actor, **{**asked, **changed}))
+
     with pytest.raises(Refused) as caught:
-        service.require(session, actor=conduct.acting(user), **asked)
+        require(conduct.acting(user))
     error = caught.value
     assert (error.code, error.status, error.url) == ("address_unverified", 403, f"{BASE}/settings/profile")
     assert [reason.code for reason in error.reasons] == ["address_unverified", "signature_missing"]
     signer = make.person()
     make.sign(signer)
-    assert service.require(session, actor=conduct.acting(signer), **asked).allowed
-    service.refuse(ask(session, conduct.acting(signer), "lab/gated", Action.INFER, now))
+    require(conduct.acting(signer))
     with pytest.raises(Refused) as hidden:
-        service.require(session, actor=ANONYMOUS, **{**asked, "model": "lab/none"})
+        require(ANONYMOUS, model="lab/none")
     assert (hidden.value.status, hidden.value.url) == (404, None)
     usage.set_quota(session, user_id=signer.id, calls=0, text_tokens=0, by=SYSTEM, now=now)
     with pytest.raises(Refused) as spent:
-        service.require(session, actor=conduct.acting(signer), **asked)
+        require(conduct.acting(signer))
     assert spent.value.retry_after == 12 * 3600 + 1
 
 

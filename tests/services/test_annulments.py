@@ -182,6 +182,7 @@ def test_declining_is_recorded_once_and_signing_stays_open(session: Session, now
     assert session.scalars(sa.select(Decline)).all() == [row]
 
 
+@pytest.mark.invariant("INV-02")
 def test_a_sitting_ends_once(session: Session, now: datetime) -> None:
     version = licensed.publish(session, now)
     ann, bob = (licensed.browsing(conduct.person(session, name, now)) for name in ("ann", "bob"))

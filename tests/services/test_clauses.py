@@ -41,6 +41,7 @@ def test_clauses_keep_their_row_through_all_texts(session: Session) -> None:
     assert [(c.stable_key, c.kind, c.element) for c in rows] == [
         ("definition.model", ClauseKind.DEFINITION, None),
         ("restriction.spam", ClauseKind.RESTRICTION, Element.CONDUCT),
+        ("frame", ClauseKind.OTHER, None),
     ]
     spans = session.scalars(
         sa.select(ClauseText).where(ClauseText.text_sha256 == first).order_by(ClauseText.ordinal)
@@ -69,6 +70,7 @@ def test_what_editors_say_about_a_change_is_told(session: Session) -> None:
         service.describe(session, family=FAMILY, from_sha256=first, to_sha256=second, changes=said)
     told = {d.key: (d.relation, d.explanation) for d in service.delta(session, from_sha256=first, to_sha256=second)}
     assert told == {
+        "frame": (Relation.SAME, ""),
         "definition.model": (Relation.SAME, ""),
         "restriction.spam": (Relation.WIDENED, "Now all of it."),
     }
@@ -94,6 +96,7 @@ def test_what_nobody_described_stays_as_the_words_are(session: Session) -> None:
     assert service.described(session, from_sha256=first, to_sha256=second) == {}
     service.describe(session, family=FAMILY, from_sha256=second, to_sha256=third, changes={}, otherwise="Corrected.")
     assert service.described(session, from_sha256=second, to_sha256=third) == {
+        "frame": (Relation.REWORDED, "Corrected."),
         "restriction.late": (Relation.ADDED, "Corrected."),
         "restriction.spam": (Relation.REWORDED, "Corrected."),
         "definition.model": (Relation.REMOVED, "Corrected."),

@@ -162,15 +162,3 @@ def test_a_person_sees_own_copies_newest_first(
     assert [t.delivery for t in terms] == made[::-1]
     assert {s.public_id for t in terms for s in t.signatures} == {signature.public_id}
     assert service.own_terms(session, user_id=make.person().id) == []
-
-
-def test_holders_are_all_who_were_handed_bytes_of_a_model(
-    session: Session, make: Make, now: datetime, release: Release, entries: dict[str, Any]
-) -> None:
-    user, other = make.person(), make.person()
-    for _ in range(2):
-        service.record_started(session, record=started(user, release, now, entries["config.json"]))
-    elsewhere = make.release()
-    service.record_started(session, record=started(other, elsewhere, now, entries["config.json"]))
-    assert service.holders(session, model=release.model) == {user.id}
-    assert service.holders(session, model=make.model()) == set()

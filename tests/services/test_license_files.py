@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from portal import setup
 from portal.adapters import texts
 from portal.clauses.models import Clause, Text
-from portal.clauses.rules import ClauseKind, Element, Relation, keyed
+from portal.clauses.rules import FRAME, ClauseKind, Element, Relation, keyed
 from portal.cli import main
 from portal.core.config import Settings
 from portal.core.db import make_engine
@@ -246,7 +246,14 @@ CASES: dict[str, tuple[Break, str]] = {
         ),
         rf"{TOML}:19: .*summary: must have each language that has a text, and no other: see fr",
     ),
-    "a weight that is none": (change('"material"', '"heavy"'), rf"{TOML}:8: .*materiality: 'heavy' is not one of"),
+    "votes from a weight that is none": (
+        change('vote_from = "material"', 'vote_from = "heavy"'),
+        rf"{TOML}:5: vote_from: 'heavy' is not one of",
+    ),
+    "a weight that is none": (
+        change('materiality = "material"', 'materiality = "heavy"'),
+        rf"{TOML}:8: .*materiality: 'heavy' is not one of",
+    ),
     "a license of no kind": (
         change('kind = "license"', 'kind = "odd"'),
         rf"{TOML}:4: kind: 'odd' is not one of license",
@@ -366,6 +373,7 @@ def test_the_words_of_the_file_are_those_of_the_rules() -> None:
         "relation": Relation,
     }.items():  # fmt: skip
         assert texts.VOCABULARY[name] == tuple(values)
+    assert texts.FRAME == FRAME
 
 
 def test_the_shipped_texts_have_one_outline_and_nothing_that_no_reader_sees() -> None:

@@ -31,6 +31,7 @@ def key(tmp_path: Path) -> SigningKey:
 # Writing.
 
 
+@pytest.mark.invariant("INV-24")
 def test_an_event_and_its_leaf_are_there_or_absent_together(session: Session, now: datetime) -> None:
     (row,) = record(session, now, "a")
     leaf, salt = service.leaf_of(session, event_ref=row.public_id), session.get(Salt, row.public_id)
@@ -53,14 +54,15 @@ def test_an_event_is_read_back_as_it_was_committed_to(session: Session, now: dat
     row = audit.record(session, event, by=SYSTEM, now=now.replace(microsecond=123456))
     session.flush()
     session.expire_all()
-    found = audit.logged(session, name=event.name, subject="mod_a")
+    found = audit.logged(session, event)
     assert found is not None
     assert found.salt is not None
     leaf = service.leaf_of(session, event_ref=found.ref)
     assert leaf is not None
     assert leaf.commitment == sha256(found.salt + found.body).digest()
     assert found.ref == row.public_id
-    assert audit.logged(session, name=event.name, subject="mod_b") is None
+    for other in (CardDrafted(subject="mod_b", number=2**40), CardDrafted(subject="mod_a", number=1)):
+        assert audit.logged(session, other) is None
 
 
 def test_pending_leaves_get_places_and_the_first_checkpoint_comes_at_once(
@@ -131,22 +133,22 @@ def test_what_is_committed_out_of_order_gets_in(own: sa.Engine, now: datetime, k
 # Proofs.
 
 
-def test_an_event_is_proved_once_a_checkpoint_covers_it(session: Session, now: datetime, key: SigningKey) -> None:
+def test_an_event_is_proved_under_a_checkpoint_that_covers_it(session: Session, now: datetime, key: SigningKey) -> None:
     first, *_ = record(session, now, *map(str, range(20)))
-    assert service.proof_of(session, event_ref=first.public_id) is None
-    note = advance(session, key, now).note
+    assert service.proof_of(session, event_ref=first.public_id, size=10**6, note=b"") is None, "it has no place yet"
+    note = advance(session, key, now).note or b""
+    covered = rules.read_checkpoint(note).size
     (second,) = record(session, now, "second")
-    assert service.proof_of(session, event_ref=second.public_id) is None
     advance(session, key, now)
-    assert index_of(session, second) == service.size(session) - 1
-    assert service.proof_of(session, event_ref=second.public_id) is None
-    assert service.proof_of(session, event_ref="evt_none") is None
+    assert index_of(session, second) == service.size(session) - 1 == covered
+    for ref in (second.public_id, "evt_none"):
+        assert service.proof_of(session, event_ref=ref, size=covered, note=note) is None
     at, all_ = index_of(session, first), entries(session)[:-1]
-    assert service.proof_of(session, event_ref=first.public_id) == rules.proof(
-        at, all_[at], path(at, all_), note or b""
-    )
+    found = service.proof_of(session, event_ref=first.public_id, size=covered, note=note)
+    assert found == rules.proof(at, all_[at], path(at, all_), note)
 
 
+@pytest.mark.invariant("INV-24")
 def test_checkpoints_are_consistent(session: Session, now: datetime, key: SigningKey) -> None:
     for minute in range(8):
         record(session, now, *map(str, range(minute + 1)))

@@ -74,7 +74,7 @@ def test_who_left_is_suspended_or_lacks_the_power_does_not_count(
     twice = conduct.person(session, "vi", now, Role.LICENSE_EDITOR, Role.ADMIN, domain="staff.example")
 
     def count(at: datetime = now) -> int:
-        return service.qualified(session, permission=Permission.LICENSES_PUBLISH, now=at)
+        return len(service.able(session, permission=Permission.LICENSES_PUBLISH, now=at))
 
     assert count() == 3
     until = now + timedelta(days=1)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from portal.accounts.rules import Role
 from portal.audit.models import AuditEvent
 from portal.catalog import service as catalog
+from portal.clauses import service as clauses
 from portal.clauses.rules import Relation
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict, Invalid, PortalError, Refused
@@ -21,7 +22,7 @@ from portal.licensing.rules import Materiality, VersionState, Vote
 from portal.notices.models import Notice
 from portal.publishing import service
 from tests import conduct, licensed
-from tests.editing import BASE, DAY, LANGUAGES, code, settled, steps, write
+from tests.editing import BASE, DAY, LANGUAGES, code, looked, settled, steps, vote, write
 from tests.factories import Make
 from tests.licensed import SLUG
 
@@ -40,10 +41,10 @@ def test_the_whole_life_of_a_version(session: Session, now: datetime, editors: d
     assert (row.state, row.effective_at, row.approved_by) == (VersionState.APPROVED, None, editors["flo"].public_id)
     at, by = now + 20 * DAY, now + 50 * DAY
     when: dict[str, Any] = {"effective_at": at, "required_by": by, "base_url": BASE}
-    service.schedule(session, **steps(), **when, by=editors["ed"], now=start)
+    service.schedule(session, **steps(), **when, previewed=looked(start), by=editors["ed"], now=start)
     service.cancel(session, **steps(), by=editors["gus"], now=start, base_url=BASE)
     assert (row.state, row.effective_at, row.required_by) == (VersionState.APPROVED, None, None)
-    service.schedule(session, **steps(), **when, by=editors["ed"], now=start)
+    service.schedule(session, **steps(), **when, previewed=looked(start), by=editors["ed"], now=start)
     assert licensing.arrive(session, now=at) == 1
     assert (row.state, old.state) == (VersionState.IN_FORCE, VersionState.SUPERSEDED)
     service.retire(session, **steps("1.1.0"), still_asked=[], by=editors["ed"], now=at)
@@ -54,11 +55,11 @@ def test_the_whole_life_of_a_version(session: Session, now: datetime, editors: d
         "license_version", "license_version_cancelled", "license_version",
     ]  # fmt: skip
     happened = names(session, start)
-    assert happened[-7:] == ["submitted", "approved", "published", "cancelled", "published", "arrived", "retired"]
+    assert happened[-7:] == ["resolved", "approved", "published", "cancelled", "published", "arrived", "retired"]
 
 
 def test_each_step_has_its_people(session: Session, now: datetime, editors: dict[str, Actor]) -> None:
-    write(session, editors["ed"], now)
+    row = write(session, editors["ed"], now)
     drafting.save_clause(
         session, **steps(), language="en", key="preamble.purpose", title="Purpose", body="Why.", by=editors["gus"],
         now=now,
@@ -69,6 +70,7 @@ def test_each_step_has_its_people(session: Session, now: datetime, editors: dict
                  "preamble.purpose": (Relation.REWORDED, "Shorter.")},
     )  # fmt: skip
     service.submit(session, **steps(), by=editors["ed"], now=now)
+    vote(session, row, editors["ed"], now)
     for name in ("ed", "gus"):
         with pytest.raises(Refused) as caught:
             service.approve(session, **steps(), by=editors[name], now=now)
@@ -87,7 +89,7 @@ def test_review_freezes_the_words_until_changes_are_asked_for(
     with pytest.raises(Conflict):
         service.schedule(
             session, **steps(), effective_at=now + 20 * DAY, required_by=now + 20 * DAY, by=editors["ed"], now=now,
-            base_url=BASE,
+            base_url=BASE, previewed=looked(now),
         )  # fmt: skip
     service.request_changes(session, **steps(), words="Say why.", by=editors["flo"], now=now)
     assert row.state is VersionState.DRAFT
@@ -120,12 +122,13 @@ def test_what_is_submitted_is_complete_and_what_is_approved_was_looked_at(
     row.materiality = Materiality.MATERIAL
     session.flush()
     service.submit(session, **steps(), by=editors["ed"], now=now)
+    vote(session, row, editors["ed"], now)
     with pytest.raises(Conflict) as changed:
         service.approve(session, **steps(), shown_sha256="0" * 64, by=editors["flo"], now=now)
     assert code(changed) == "draft_changed"
-    shown = drafting.shown(session, version=row)
+    shown = licensing.shown(session, version=row)
     service.approve(session, **steps(), shown_sha256=shown, by=editors["flo"], now=now)
-    assert drafting.shown(session, version=row) == shown
+    assert licensing.shown(session, version=row) == shown
 
 
 def test_two_people_put_a_version_in_force_at_once(session: Session, now: datetime, editors: dict[str, Actor]) -> None:
@@ -158,7 +161,7 @@ def test_any_change_of_the_version_undoes_a_proposal(
     settled(session, editors, now, weight=Materiality.MATERIAL_IMMEDIATE)
     proposal = service.propose_now(session, **steps(), reason="Now.", by=editors["ed"], now=now)
     when: dict[str, Any] = {"effective_at": now + 20 * DAY, "required_by": now + 20 * DAY, "base_url": BASE}
-    service.schedule(session, **steps(), **when, by=editors["gus"], now=now)
+    service.schedule(session, **steps(), **when, previewed=looked(now), by=editors["gus"], now=now)
     with pytest.raises(Conflict) as caught:
         service.publish_now(
             session, **steps(), payload_sha256=proposal.payload_sha256, by=editors["flo"], now=now, base_url=BASE
@@ -175,7 +178,7 @@ def test_a_material_version_is_scheduled_not_rushed(session: Session, now: datet
     assert code(caught) == "schedule_instead"
     when: dict[str, Any] = {"effective_at": now + 13 * DAY, "required_by": now + 20 * DAY, "base_url": BASE}
     with pytest.raises(Invalid) as soon:
-        service.schedule(session, **steps(), **when, by=editors["ed"], now=now)
+        service.schedule(session, **steps(), **when, previewed=looked(now), by=editors["ed"], now=now)
     assert code(soon) == "effective_soon"
 
 
@@ -214,8 +217,9 @@ def test_a_version_that_weighs_enough_needs_no_proposal(
 def test_one_person_alone_cannot_propose(session: Session, now: datetime) -> None:
     licensed.publish(session, now)
     ed = conduct.acting(conduct.person(session, "ed", now, Role.LICENSE_EDITOR, domain="staff.example"))
-    write(session, SYSTEM, now, weight=Materiality.MATERIAL_IMMEDIATE)
+    row = write(session, SYSTEM, now, weight=Materiality.MATERIAL_IMMEDIATE)
     service.submit(session, **steps(), by=SYSTEM, now=now)
+    vote(session, row, ed, now)
     service.approve(session, **steps(), by=ed, now=now)
     with pytest.raises(Refused) as caught:
         service.propose_now(session, **steps(), reason="Now.", by=ed, now=now)
@@ -242,7 +246,7 @@ def test_a_scheduled_version_with_a_follower_is_not_called_off(
 ) -> None:
     settled(session, editors, now)
     when: dict[str, Any] = {"effective_at": now + 20 * DAY, "required_by": now + 20 * DAY, "base_url": BASE}
-    service.schedule(session, **steps(), **when, by=editors["ed"], now=now)
+    service.schedule(session, **steps(), **when, previewed=looked(now), by=editors["ed"], now=now)
     follower = drafting.draft(session, slug=SLUG, number="1.3.0", by=editors["ed"], now=now)
     with pytest.raises(Conflict) as caught:
         service.cancel(session, **steps(), by=editors["ed"], now=now, base_url=BASE)
@@ -282,12 +286,54 @@ def test_a_vote_is_recorded_once_and_before_the_date(
     session: Session, now: datetime, editors: dict[str, Actor]
 ) -> None:
     row = write(session, editors["ed"], now)
-    vote = Vote("Steering committee", "a" * 64, 12, 1, 2, now)
-    kept = licensing.resolve(session, version=row, vote=vote, by=editors["ed"], now=now)
+    resolved = Vote("Steering committee", "a" * 64, 12, 1, 2, now)
+    kept = licensing.resolve(session, version=row, vote=resolved, by=editors["ed"], now=now)
     assert licensing.resolution_of(session, version=row) is kept
     with pytest.raises(Conflict) as caught:
-        licensing.resolve(session, version=row, vote=replace(vote, votes_for=3), by=editors["ed"], now=now)
+        licensing.resolve(session, version=row, vote=replace(resolved, votes_for=3), by=editors["ed"], now=now)
     assert code(caught) == "resolution_exists"
     published = licensing.find_version(session, slug=SLUG, number="1.1.0")
     with pytest.raises(Conflict):
-        licensing.resolve(session, version=published, vote=vote, by=editors["ed"], now=now)
+        licensing.resolve(session, version=published, vote=resolved, by=editors["ed"], now=now)
+
+
+def test_a_weighty_version_is_approved_only_with_a_vote_on_its_very_words(
+    session: Session, now: datetime, editors: dict[str, Actor]
+) -> None:
+    row = write(session, editors["ed"], now)
+    vote(session, row, editors["ed"], now)
+    for text in row.renditions:
+        body = clauses.text_of(session, sha256=text.text_sha256).replace("X. ", "Y. ")
+        drafting.save_text(session, **steps(), language=text.language, text=body, by=editors["ed"], now=now)
+    assert licensing.resolution_of(session, version=row) is None, "they voted on other words"
+    service.submit(session, **steps(), by=editors["ed"], now=now)
+    with pytest.raises(Conflict) as caught:
+        service.approve(session, **steps(), by=editors["flo"], now=now)
+    assert code(caught) == "resolution_missing"
+    assert caught.value.url == "/staff/licenses/bloom-rail/1.2.0/resolution"
+    assert row.state is VersionState.IN_REVIEW
+    vote(session, row, editors["ed"], now)
+    service.approve(session, **steps(), by=editors["flo"], now=now)
+    assert row.state is VersionState.APPROVED
+
+
+def test_a_light_version_and_a_licensor_without_a_body_need_no_vote(
+    session: Session, now: datetime, editors: dict[str, Actor]
+) -> None:
+    row = write(session, editors["ed"], now)
+    service.submit(session, **steps(), by=editors["ed"], now=now)
+    row.license.vote_from = None
+    session.flush()
+    service.check_voted(session, version=row)
+    for floor, refused in ((Materiality.MATERIAL_IMMEDIATE, False), (Materiality.MATERIAL, True)):
+        row.license.vote_from = floor
+        session.flush()
+        assert bool(unvoted(session, row)) is refused
+
+
+def unvoted(session: Session, row: LicenseVersion) -> str:
+    try:
+        service.check_voted(session, version=row)
+    except Conflict as error:
+        return error.code
+    return ""

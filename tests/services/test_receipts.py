@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from portal.adapters.pades import Verdict
 from portal.audit import service as audit
 from portal.audit.models import AuditEvent
+from portal.audit.rules import LicenseSigned
 from portal.clauses.models import Text
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Invalid, NotFound
@@ -150,6 +151,8 @@ def test_records_that_were_tampered_with_do_not_hold(world: World) -> None:
     assert code(world, body) == "text_differs"
 
 
+@pytest.mark.invariant("INV-23")
+@pytest.mark.threat("TM-24")
 def test_after_erasure_a_receipt_still_holds_by_its_digest(world: World) -> None:
     other = sealing.draw(world.order())
     body = sealing.issue(world.session, world.order())
@@ -185,7 +188,12 @@ def test_evidence_says_how_the_text_was_laid_out_and_from_where_it_was_sent(worl
 def bundle(world: World) -> bytes:
     files = {file.pdf_sha256: b"%PDF " + file.pdf_sha256.encode() for file in world.session.scalars(sa.select(Receipt))}
     return service.bundle(
-        world.session, signature=world.signature, read_file=files.__getitem__, vkey=b"key\n", verifier=b"program"
+        world.session,
+        signature=world.signature,
+        read_file=files.__getitem__,
+        vkey=b"key\n",
+        verifier=b"program",
+        certificate=b"pem",
     )
 
 
@@ -199,8 +207,8 @@ def test_a_bundle_holds_all_that_proves_a_signature_and_is_always_the_same(world
     with zipfile.ZipFile(io.BytesIO(made)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     assert sorted(files) == [
-        "README.txt", "event.json", "event.salt.hex", "evidence.json", "receipt.pdf", "salt.hex", "signature.json",
-        "text.md", "verify.py", "vkey",
+        "README.txt", "certificate.pem", "event.json", "event.salt.hex", "evidence.json", "receipt.event.json",
+        "receipt.event.salt.hex", "receipt.pdf", "salt.hex", "signature.json", "text.md", "verify.py", "vkey",
     ]  # fmt: skip
     salt = bytes.fromhex(files["salt.hex"].decode())
     assert sha256(salt + files["evidence.json"]).hexdigest() == world.signature.annex_commitment
@@ -212,7 +220,9 @@ def test_a_bundle_holds_all_that_proves_a_signature_and_is_always_the_same(world
 
 def test_there_is_no_bundle_once_what_proves_it_is_erased(world: World) -> None:
     service.store(world.session, order=world.order(), pdf_sha256="a" * 64, now=world.now)
-    event = audit.logged(world.session, name="license:signature:created", subject=world.ref)
+    signed = LicenseSigned(world.ref, "bloom-rail/1.0.0", world.signature.rendition_sha256,
+                           world.signature.annex_commitment)  # fmt: skip
+    event = audit.logged(world.session, signed)
     assert event is not None
     audit.erase_salt(world.session, event_ref=event.ref, by=SYSTEM, now=world.now)
     with pytest.raises(NotFound) as caught:

@@ -77,6 +77,7 @@ def code(caught: pytest.ExceptionInfo[Any]) -> str:
     return error.code
 
 
+@pytest.mark.invariant("INV-01")
 def test_a_signature_holds_exactly_what_was_shown_and_said(world: World) -> None:
     signature = world.sign(world.sitting("zh"))
     chinese = licensed.dated("1.0.0", world.now).texts["zh"]
@@ -126,6 +127,7 @@ def test_a_model_card_that_is_shown_is_an_exhibit(world: World) -> None:
     assert sorted(k.value for k in kinds) == ["card_revision", "rendition"]
 
 
+@pytest.mark.threat("TM-18")
 def test_signing_again_shows_the_own_difference_as_an_exhibit(world: World) -> None:
     first = world.sign(world.sitting("fr"))
     world.publish_newer()
@@ -149,6 +151,7 @@ def test_a_first_signature_has_no_difference(world: World) -> None:
     assert service.change_for(world.session, by=world.me, version=world.version) is None
 
 
+@pytest.mark.threat("TM-23")
 def test_the_same_form_again_is_the_same_signature(world: World) -> None:
     sitting = world.sitting()
     first = world.sign(sitting)
@@ -168,6 +171,7 @@ def test_the_same_form_again_is_the_same_signature(world: World) -> None:
         ({"typed_name": " \u200b"}, "name_missing"),
     ],
 )
+@pytest.mark.threat("TM-23")
 def test_a_form_that_lacks_something_signs_nothing(world: World, changed: dict[str, Any], error: str) -> None:
     sitting = world.sitting()
     with pytest.raises(PortalError) as caught:
@@ -177,6 +181,8 @@ def test_a_form_that_lacks_something_signs_nothing(world: World, changed: dict[s
     assert world.sign(sitting)
 
 
+@pytest.mark.invariant("INV-02")
+@pytest.mark.threat("TM-23")
 def test_a_form_that_is_too_old_signs_nothing(world: World) -> None:
     sitting = world.sitting()
     with pytest.raises(Conflict) as caught:
@@ -185,6 +191,7 @@ def test_a_form_that_is_too_old_signs_nothing(world: World) -> None:
     assert world.sign(sitting, now=world.now + timedelta(hours=2, microseconds=-1))
 
 
+@pytest.mark.threat("TM-23")
 def test_the_form_of_somebody_else_signs_nothing(world: World) -> None:
     sitting = world.sitting()
     bob = licensed.browsing(conduct.person(world.session, "bob", world.now))
@@ -194,6 +201,7 @@ def test_the_form_of_somebody_else_signs_nothing(world: World) -> None:
     assert world.sign(sitting).user_id == world.user.id
 
 
+@pytest.mark.threat("TM-18")
 def test_a_newer_version_meanwhile_refuses_the_old_one(world: World) -> None:
     sitting, old = world.sitting(), world.version
     world.publish_newer()

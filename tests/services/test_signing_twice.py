@@ -4,6 +4,7 @@ import threading
 from datetime import datetime
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from portal.core.db import transaction
@@ -34,6 +35,7 @@ def at_once(*attempts: Any) -> list[Any]:
     return results
 
 
+@pytest.mark.threat("TM-23")
 def test_two_clicks_at_the_same_moment_sign_once(own: sa.Engine, now: datetime) -> None:
     with transaction(own) as session:
         version = licensed.publish(session, now)

@@ -15,6 +15,7 @@ from portal.catalog import service as catalog
 from portal.clauses.models import ClauseChange, ClauseText
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict
+from portal.drafting import service as drafting
 from portal.licensing import service as licensing
 from portal.licensing.models import LicenseVersion, Rendition
 from portal.licensing.rules import VersionState
@@ -23,7 +24,7 @@ from portal.moderation.models import Sanction
 from portal.notices import service as notices
 from portal.publishing import service
 from tests import conduct, licensed
-from tests.editing import BASE, DAY, code, settled, steps
+from tests.editing import BASE, DAY, code, looked, settled, steps
 from tests.factories import Make
 from tests.licensed import SLUG
 
@@ -33,6 +34,7 @@ def frozen(session: Session, statement: Any) -> None:
         session.execute(statement)
 
 
+@pytest.mark.invariant("INV-03")
 def test_from_approval_on_no_word_changes_by_sql_or_orm(
     session: Session, now: datetime, editors: dict[str, Actor]
 ) -> None:
@@ -99,6 +101,7 @@ def answers(session: Session, user: User, at: datetime) -> list[str]:
     return [reason.code for reason in asked.blocking]
 
 
+@pytest.mark.invariant("INV-13")
 def test_without_the_background_work_arrivals_and_lapses_take_effect_at_their_instant(
     session: Session, now: datetime, editors: dict[str, Actor], make: Make
 ) -> None:
@@ -113,7 +116,8 @@ def test_without_the_background_work_arrivals_and_lapses_take_effect_at_their_in
     row = settled(session, editors, now)
     at, by, tick = now + 20 * DAY, now + 50 * DAY, timedelta(microseconds=1)
     service.schedule(
-        session, **steps(), effective_at=at, required_by=by, by=editors["ed"], now=now, base_url=BASE
+        session, **steps(), effective_at=at, required_by=by, previewed=looked(now), by=editors["ed"], now=now,
+        base_url=BASE,
     )  # fmt: skip
     notices.mark_shown(session, user_id=ann.id, subject_ref=f"license_version:{SLUG}/1.2.0", now=now)
     assert licensing.in_force(session, slug=SLUG, now=at - tick)[1] is old
@@ -123,6 +127,7 @@ def test_without_the_background_work_arrivals_and_lapses_take_effect_at_their_in
     assert row.state is VersionState.SCHEDULED, "nobody wrote down that it arrived"
 
 
+@pytest.mark.invariant("INV-29")
 def test_law_sanctions_and_breaches_never_write_each_other(
     session: Session, now: datetime, editors: dict[str, Actor], make: Make
 ) -> None:
@@ -147,7 +152,22 @@ def test_law_sanctions_and_breaches_never_write_each_other(
     stood = sanctions()
     settled(session, editors, now)
     when: dict[str, Any] = {"effective_at": now + 20 * DAY, "required_by": now + 20 * DAY, "base_url": BASE}
-    service.schedule(session, **steps(), **when, by=editors["ed"], now=now)
+    service.schedule(session, **steps(), **when, previewed=looked(now), by=editors["ed"], now=now)
     licensing.arrive(session, now=now + 20 * DAY)
     service.retire(session, **steps("1.1.0"), still_asked=[], by=editors["ed"], now=now + 20 * DAY)
     assert sanctions() == stood
+
+
+@pytest.mark.invariant("INV-06")
+def test_one_text_prevails_and_each_signature_names_it(session: Session, now: datetime) -> None:
+    row = licensed.publish(session, now)
+    draft = drafting.draft(session, **steps(), by=SYSTEM, now=now)
+    second: Any = sa.update(Rendition.__table__).where(  # type: ignore[arg-type]
+        Rendition.version_id == draft.id, Rendition.language == "fr"
+    )
+    with pytest.raises(IntegrityError), session.begin_nested():
+        session.execute(second.values(prevailing=True))
+    ann = conduct.person(session, "ann", now)
+    signature = licensed.sign(session, licensed.browsing(ann), row, now, "zh")
+    assert signature.prevailing_sha256 == licensing.rendition(row, "en").text_sha256
+    assert signature.rendition_sha256 == licensing.rendition(row, "zh").text_sha256 != signature.prevailing_sha256

@@ -2,7 +2,6 @@
 
 import re
 from datetime import timedelta
-from html import unescape
 from typing import Any
 
 import pytest
@@ -18,10 +17,9 @@ from portal.licensing.models import LicenseVersion
 from portal.licensing.rules import Materiality, VersionState
 from portal.notices.models import Notice
 from tests import conduct, licensed
+from tests.population import look_ahead
 from tests.site import Client, text_of
-
-DESK = "/staff/licenses/bloom-rail"
-SUMMARY = {f"summary-{language}": f"New in {language}." for language in ("en", "es", "fr", "zh")}
+from tests.web.desk import DESK, approved, confirmation, csrf, draft, edit, go, html, post, ready, said, vote, words
 
 
 @pytest.fixture
@@ -52,66 +50,6 @@ def second(app: Any, people: dict[str, User]) -> Client:
     return Client(app).sign_in(people["flo"])
 
 
-def html(answer: Any) -> str:
-    return str(answer.get_data(as_text=True))
-
-
-def csrf(desk: Client) -> str:
-    return unescape(re.findall(r'name="csrf_token" value="([^"]*)"', html(desk.get("/staff/licenses")))[0])
-
-
-def post(desk: Client, path: str, **fields: Any) -> Any:
-    return desk.post(path, data={**fields, "csrf_token": csrf(desk)})
-
-
-def draft(desk: Client, number: str = "1.2.0") -> str:
-    answer = post(desk, f"{DESK}/draft", number=number)
-    assert answer.status_code == 303, text_of(answer)
-    return str(answer.headers["Location"])
-
-
-def words(desk: Client, number: str, language: str) -> str:
-    page = html(desk.get(f"{DESK}/{number}/text?lang={language}"))
-    return unescape(re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", page, re.DOTALL)[0])
-
-
-def edit(desk: Client, number: str, old: str, new: str, *languages: str) -> None:
-    """Change the words of a draft; browsers send line ends their own way."""
-    for language in languages or ("en", "es", "fr", "zh"):
-        text = words(desk, number, language)
-        assert old in text
-        sent = text.replace(old, new).replace("\n", "\r\n")
-        assert post(desk, f"{DESK}/{number}/text?lang={language}", text=sent).status_code == 303
-
-
-def said(relation: str = "widened", key: str = "restriction.unlawful_use", why: str = "It reaches further.") -> Any:
-    return {**SUMMARY, f"relation-{key}": relation, f"explanation-{key}": why, "materiality": "material"}
-
-
-def ready(desk: Client, number: str = "1.2.0", weight: str = "material") -> None:
-    """Make a complete draft that widens A.1."""
-    draft(desk, number)
-    edit(desk, number, "{#restriction.unlawful_use}\n\n", "{#restriction.unlawful_use}\n\nNever. ")
-    assert post(desk, f"{DESK}/{number}/description", **{**said(), "materiality": weight}).status_code == 303
-
-
-def go(client: Client, step: str, number: str = "1.2.0", **fields: Any) -> Any:
-    """Take a step by its page: open it, fill it, send it."""
-    return client.submit(f"{DESK}/{number}/{step}", **fields)
-
-
-def approved(desk: Client, second: Client, weight: str = "material") -> None:
-    ready(desk, weight=weight)
-    for client, step in ((desk, "submit"), (second, "approve")):
-        answer = go(client, step)
-        assert answer.status_code == 303, text_of(answer)
-
-
-def confirmation(answer: Any) -> dict[str, str]:
-    main = html(answer)[html(answer).index("<main") :]
-    return {name: unescape(value) for name, value in re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', main)}
-
-
 def found(app: Any, number: str) -> LicenseVersion:
     with transaction(app.engine, write=False) as session:
         return session.scalars(sa.select(LicenseVersion).where(LicenseVersion.number == number)).one()
@@ -130,15 +68,23 @@ def test_a_version_from_draft_to_its_date(app: Any, desk: Client, second: Client
     assert "Complete. It can be submitted for review." in text_of(desk.get(where))
     assert go(desk, "submit").status_code == 303
     assert go(desk, "approve").status_code == 403
+    assert "Record the vote" in text_of(second.get(where))
+    assert "Record the vote first" in text_of(second.get(f"{where}/approve"))
+    assert go(second, "approve").status_code == 409
+    assert found(app, "1.2.0").state is VersionState.IN_REVIEW
+    vote(desk)
     assert go(second, "approve").status_code == 303
     assert found(app, "1.2.0").state is VersionState.APPROVED
     assert go(desk, "approve").status_code == 409
     soon, late = ((utcnow() + timedelta(days=n)).date().isoformat() for n in (20, 60))
     asked = go(desk, "schedule", effective_at=soon, required_by=late)
-    assert asked.status_code == 200, text_of(asked)
-    assert "Must sign again 1" in text_of(asked)
+    assert asked.status_code == 303, text_of(asked)
+    with transaction(app.engine) as session:
+        look_ahead(session, utcnow())
+    preview = asked.headers["Location"]
+    assert "Nothing changes for them 1" in text_of(desk.get(preview))  # no model asks for the license yet
     assert found(app, "1.2.0").state is VersionState.APPROVED
-    assert desk.post(f"{where}/schedule", data=confirmation(asked)).status_code == 303
+    assert desk.submit(f"{preview}/schedule").status_code == 303
     version = found(app, "1.2.0")
     assert (version.state, version.materiality) == (VersionState.SCHEDULED, Materiality.MATERIAL)
     assert found(app, "1.1.0").state is VersionState.IN_FORCE
@@ -147,10 +93,10 @@ def test_a_version_from_draft_to_its_date(app: Any, desk: Client, second: Client
         notices = session.scalars(query).all()
     assert [n.recipient_id for n in notices] == [people["ann"].id]
     assert "New in en." in (notices[0].body or "")
-    assert f"sign by {late}" in (notices[0].body or "")
+    assert re.search(r"sign before \d+ \w+ \d{4}, 00:00 UTC", notices[0].body or "")
     assert "/licenses/bloom-rail/1.2.0/sign" in (notices[0].body or "")
     assert "It reaches further." in html(desk.get("/licenses/bloom-rail/1.1.0...1.2.0?lang=fr"))
-    assert desk.post(f"{where}/schedule", data=confirmation(asked)).status_code == 409
+    assert desk.submit(f"{preview}/schedule").status_code == 409
     seen = text_of(Client(app).get("/licenses/"))
     assert "Scheduled Version 1.2.0" in seen
     assert "In force Version 1.1.0" in seen
@@ -179,6 +125,10 @@ def test_two_people_put_a_version_in_force_now(app: Any, desk: Client, second: C
     assert found(app, "1.1.0").state is VersionState.SUPERSEDED
     assert "Confirmed" in text_of(second.get("/staff/proposals"))
     assert second.post(page, data=confirmation(asked)).status_code == 409
+    assert "Waiting" in text_of(second.get(f"{DESK.rsplit('/', 1)[0]}/reviews"))
+    assert "Somebody else with the same permission" not in text_of(second.get(f"{DESK}/1.2.0/review"))
+    assert "so did everybody else with the permission" in text_of(second.get(f"{DESK}/1.2.0/review"))
+    assert "Somebody who had no hand in it looks at it again before" in text_of(desk.get("/licenses/bloom-rail/1.2.0"))
 
 
 def test_going_below_the_floor_takes_two_people(app: Any, desk: Client, second: Client) -> None:
@@ -370,6 +320,7 @@ def test_dates_have_to_fit(desk: Client, second: Client, changed: dict[str, str]
 def test_a_version_that_changed_since_it_was_looked_at_is_not_approved(app: Any, desk: Client, second: Client) -> None:
     ready(desk)
     assert go(desk, "submit").status_code == 303
+    vote(desk)
     looked = confirmation(second.get(f"{DESK}/1.2.0/approve"))
     assert post(second, f"{DESK}/1.2.0/return", words="A typo.").status_code == 303
     edit(desk, "1.2.0", "Never. ", "Never ever. ", "en", "es", "fr", "zh")

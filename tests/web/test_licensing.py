@@ -189,6 +189,7 @@ def test_what_is_missing_is_named_and_all_that_was_typed_is_kept(
     assert not rows(app, Signature)
 
 
+@pytest.mark.threat("TM-23")
 def test_one_skipped_box_is_enough_to_be_refused(app: Any, browser: Client) -> None:
     data = fill(html(browser.get(SIGN)))
     skipped = data["acknowledged"].pop(4)
@@ -198,6 +199,7 @@ def test_one_skipped_box_is_enough_to_be_refused(app: Any, browser: Client) -> N
     assert not rows(app, Signature)
 
 
+@pytest.mark.threat("TM-23")
 def test_sending_the_confirmation_twice_signs_once(app: Any, browser: Client) -> None:
     asked = browser.post(SIGN, data=fill(html(browser.get(SIGN))))
     first, second = (browser.post(SIGN, data=confirmation(asked)) for _ in range(2))
@@ -206,6 +208,7 @@ def test_sending_the_confirmation_twice_signs_once(app: Any, browser: Client) ->
 
 
 @pytest.mark.parametrize("changed", [{"nonce": "n" * 43}, {"nonce": ""}, {"shown_digest": "0" * 64}])
+@pytest.mark.threat("TM-23")
 def test_a_form_that_is_not_the_one_handed_out_is_refused(app: Any, browser: Client, changed: dict[str, Any]) -> None:
     answer = browser.post(SIGN, data=fill(html(browser.get(SIGN)), confirmed="yes", **changed))
     assert answer.status_code == 409
@@ -213,6 +216,7 @@ def test_a_form_that_is_not_the_one_handed_out_is_refused(app: Any, browser: Cli
     assert not rows(app, Signature)
 
 
+@pytest.mark.threat("TM-23")
 def test_the_form_of_somebody_else_is_refused(app: Any, browser: Client) -> None:
     theirs = fill(html(browser.get(SIGN)))
     with transaction(app.engine) as session:
@@ -224,6 +228,7 @@ def test_the_form_of_somebody_else_is_refused(app: Any, browser: Client) -> None
     assert not rows(app, Signature)
 
 
+@pytest.mark.threat("TM-23")
 def test_a_form_older_than_two_hours_is_refused_and_opening_again_helps(app: Any, browser: Client) -> None:
     data = fill(html(browser.get(SIGN)), confirmed="yes")
     with time_machine.travel(utcnow() + timedelta(hours=2, seconds=1)):
@@ -233,6 +238,7 @@ def test_a_form_older_than_two_hours_is_refused_and_opening_again_helps(app: Any
         assert browser.post(SIGN, data=fresh).status_code == 200
 
 
+@pytest.mark.threat("TM-18")
 def test_a_newer_version_meanwhile_refuses_the_old_form(app: Any, client: Client) -> None:
     with transaction(app.engine) as session:
         licensed.publish(session, utcnow(), "1.0.0")

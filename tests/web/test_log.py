@@ -145,7 +145,8 @@ def test_the_command_recomputes_the_log(app: Any, work: Work) -> None:
     happen(app)
     result = verify(app)
     assert result.exit_code == 0
-    assert result.stdout.startswith("The log holds: 4 events, 3 entries (1 pending), 1 checkpoints, root ")
+    told = "The log holds: 4 events, 3 entries (1 pending), 1 checkpoints, 0 sealed days of use, root "
+    assert result.stdout.startswith(told)
     found = json.loads(verify(app, "--json").stdout)
     assert (found["holds"], found["events"], found["pending"], len(found["root"])) == (True, 4, 1, 64)
 

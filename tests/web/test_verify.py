@@ -1,6 +1,7 @@
 """Getting a receipt and its bundle, and the page where an outsider checks one."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from portal.accounts.models import User
+from portal.adapters import outside
 from portal.cli import main
 from portal.core.clock import utcnow
 from portal.core.db import transaction
@@ -178,15 +180,49 @@ def test_a_wrong_seal_stops_the_start_with_one_line(
     app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PORTAL_HOME", str(tmp_path))
-    monkeypatch.setenv("PORTAL_SEAL_PKCS12", str(tmp_path / "none.p12"))
-    for command in ("serve", "web", "work"):
-        with pytest.raises(SystemExit) as caught:
-            main([command])
-        assert caught.value.code == 2
-        told = capsys.readouterr().err
-        assert (
-            told == f"portal: PORTAL_SEAL_PKCS12: {tmp_path / 'none.p12'} cannot be read: No such file or directory\n"
-        )
+    none = str(tmp_path / "none.pem")
+    for name, value, why in (
+        ("PORTAL_SEAL_PKCS12", none, f"{none} cannot be read: No such file or directory"),
+        ("PORTAL_TIMESTAMP_ROOT", none, f"{none} cannot be read: No such file or directory"),
+        ("PORTAL_WITNESSES", "x", "'x' is not written KEY ADDRESS"),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, value)
+            for command in ("serve", "web", "work"):
+                with pytest.raises(SystemExit) as caught:
+                    main([command])
+                assert caught.value.code == 2
+                assert capsys.readouterr().err == f"portal: {name}: {why}\n"
+
+
+@pytest.mark.threat("TM-20")
+def test_the_command_says_one_thing_about_any_file(tmp_path: Path, stamps: Stamps) -> None:
+    """In a process of its own: what libraries would say beside it must not be there either."""
+    app = make_app(tmp_path, PORTAL_TIMESTAMP_URL=stamps.url)
+    signed(app)
+    work = Work(app.settings, app.engine)
+    assert work.sealer.authority is not None
+    work.sealer.authority.server.patience = 60.0
+    work.receipt()
+    (made,) = app.extensions["receipts"].glob("*.pdf")
+    body, file, root = made.read_bytes(), tmp_path / "receipt.pdf", tmp_path / "root.pem"
+    root.write_bytes(app.extensions["seal"].pem)  # somebody else's root
+    start = body.index(b"/Contents <3")
+    for changed, code, why in (
+        (body, 0, f" by {authority.NAME}."),
+        (body[: start + 600] + b"00" + body[start + 602 :], 1, "portal: This file"),
+        (body.replace(b"startxref", b"startxxef"), 1, "portal: This file was changed"),
+        (b"%PDF-1.7\nscribble", 1, "portal: This file bears no seal"),
+    ):  # fmt: skip
+        file.write_bytes(changed)
+        command = [sys.executable, "-m", "portal.cli", "receipts", "verify", str(file)]
+        environ = {**os.environ, "PORTAL_HOME": str(app.settings.home), "PORTAL_TIMESTAMP_ROOT": str(root)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+        said = done.stdout + done.stderr
+        assert done.returncode == code, said
+        assert why in said
+        assert said.count("\n") == 1, said
+    app.engine.dispose()
 
 
 def test_the_certificate_of_the_seal_is_for_everybody(app: Any) -> None:
@@ -197,7 +233,10 @@ def test_the_certificate_of_the_seal_is_for_everybody(app: Any) -> None:
 
 
 @pytest.mark.threat("TM-25")
-def test_while_the_authority_is_away_the_timestamp_is_pending_and_then_it_comes(tmp_path: Path, stamps: Stamps) -> None:
+def test_while_the_authority_is_away_the_timestamp_is_pending_and_then_it_comes(
+    tmp_path: Path, stamps: Stamps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "FIRST_PAUSE", 600.0)  # longer than this can take on any machine
     app = make_app(tmp_path, PORTAL_TIMESTAMP_URL=stamps.url)
     ann, where = signed(app)
     browser, work = Client(app).sign_in(ann), Work(app.settings, app.engine)
@@ -208,11 +247,11 @@ def test_while_the_authority_is_away_the_timestamp_is_pending_and_then_it_comes(
     assert "This receipt holds" in text_of(check(app, first))
     assert not work.receipt(), "the authority is left alone for a while"
     assert work.sealer.authority is not None
-    work.sealer.authority.due = 0.0
+    work.sealer.authority.server.due = 0.0
     assert work.receipt(), "asked again, in vain"
     assert not work.receipt()
     assert browser.get(f"{where}/receipt.pdf").data == first
-    stamps.mood, work.sealer.authority.due, work.sealer.authority.patience = "well", 0.0, 20.0
+    stamps.mood, work.sealer.authority.server.due, work.sealer.authority.server.patience = "well", 0.0, 20.0
     assert work.receipt()
     assert not work.receipt()
     assert "Timestamp pending" not in text_of(browser.get(where))

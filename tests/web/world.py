@@ -6,14 +6,17 @@ from hashlib import sha256
 from typing import Any
 
 from portal.accounts.rules import Role
+from portal.campaigns import service as campaigns
 from portal.catalog import service as catalog
 from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.db import transaction
+from portal.licensing import service as licensing
 from portal.licensing.models import SignatureAnnex
 from portal.moderation import service as moderation
 from portal.proofs import service as proofs
 from portal.tokens import service as tokens
+from portal.witnesses import service as witnesses
 from tests import conduct
 from tests.factories import CARD, FILES, Make
 
@@ -80,15 +83,20 @@ def build(app: Any) -> World:
         appeal = moderation.file_appeal(
             session, by=acting, ref=sanction, text="No.", base_url=app.settings.base_url, now=now
         )
+        version = licensing.find_version(session, slug=conduct.SLUG, number="2.0.0")
+        preview = campaigns.ask(session, version=version, effective_at=now, required_by=now, by=SYSTEM, now=now)
+        campaign = campaigns.open_campaign(session, version=version)
         values = {
             "<namespace>": "lab", "<name>": "model", "<slug>": conduct.SLUG, "<number>": "2.0.0",
             "<int(max=1000000):number>": "1", "<key>": "restriction.spam",
             "sanction": sanction, "appeal": appeal.public_id,
             "signature": signatures["signed"].public_id, "token": owned["spare"].public_id,
-            "person": users["signed"].public_id, "<int:level>": "0", "<path:place>": "000.p/1",
+            "preview": preview.public_id, "campaign": campaign.public_id if campaign else "", "<step>": "pause",
+            "person": users["signed"].public_id, "<day>": "2026-01-01", "<int:level>": "0", "<path:place>": "000.p/1",
         }  # fmt: skip
     with transaction(app.engine) as session:
         proofs.advance(session, key=app.extensions["log_key"], origin="portal.example", kept=None, now=now)
+        witnesses.note_day(session, day="2026-01-01", now=now)
     return World(app, users, secrets, values)
 
 
@@ -96,7 +104,8 @@ def address(world: World, method: str, rule: str) -> str:
     """Return a real address of a rule."""
     special = {
         "/appeal/<ref>": "sanction", "/staff/cases/<ref>": "appeal", "/settings/signatures/<ref>": "signature",
-        "/staff/signatures/<ref>": "signature",
+        "/staff/signatures/<ref>": "signature", "/staff/campaigns/<ref>": "campaign",
+        "/staff/previews/<ref>": "preview",
         "/settings/tokens/<ref>": "token", "/staff/people/<ref>": "person", "/staff/usage/quota/<ref>": "person",
     }  # fmt: skip
     for start, name in special.items():

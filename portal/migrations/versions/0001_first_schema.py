@@ -71,13 +71,19 @@ FROZEN = {
     ),
 }
 APPEND_ONLY = {
+    "after_review": (
+        ["due_at", "finding", "overdue_at", "proposal_id", "reviewed_at", "reviewed_by", "version_id", "words"],
+        ["finding", "overdue_at", "reviewed_at", "reviewed_by", "words"],
+    ),
     "annulment": (["at", "by", "id", "kind", "proposal_id", "reason_code", "signature_id"], []),
     "attestation": (["answer", "at", "ceremony_id", "clause_id", "id", "kind", "wording_sha256"], []),
     "audit_event": (["actor", "at", "data", "id", "name", "public_id", "subject"], []),
     "blob": (["sha256", "size", "stored_at"], []),
-    "checkpoint": (["note", "root", "signed_at", "size"], []),
+    "checkpoint": (["note", "root", "signed_at", "signer", "size", "successor"], []),
     "clause_text": (["clause_id", "id", "label", "ordinal", "sha256", "span_end", "span_start", "text_sha256"], []),
     "commit_": (["author", "created_at", "id", "message", "model_id", "parent_id", "revision", "title"], []),
+    "cosignature": (["line", "size", "witness", "witnessed_at"], []),
+    "daily_checkpoint": (["day", "noted_at", "size", "token"], ["token"]),
     "decline": (["at", "ceremony_id", "id", "reason_code"], []),
     "delivery": (
         [
@@ -104,6 +110,24 @@ APPEND_ONLY = {
     "leaf": (["commitment", "event_ref", "id", "index"], ["index"]),
     "node": (["hash", "index", "level"], []),
     "notice_event": (["at", "channel", "id", "notice_id", "rung"], []),
+    "preview": (
+        [
+            "asked_at",
+            "asked_by",
+            "done_at",
+            "effective_at",
+            "id",
+            "inputs_sha256",
+            "people",
+            "public_id",
+            "required_by",
+            "result",
+            "version_id",
+        ],
+        ["done_at", "result"],
+    ),
+    "preview_person": (["lot", "preview_id", "reachable", "stops_at", "user_id"], []),
+    "preview_stop": (["access_token_id", "preview_id", "stops_at"], []),
     "proposal": (
         [
             "action",
@@ -146,6 +170,7 @@ APPEND_ONLY = {
             "minutes_sha256",
             "recorded_at",
             "recorded_by",
+            "shown_sha256",
             "version_id",
             "votes_abstain",
             "votes_against",
@@ -190,6 +215,7 @@ APPEND_ONLY = {
     ),
     "text": (["body", "media_type", "sha256"], []),
     "tree_entry": (["blob_sha256", "commit_id", "git_oid", "id", "lfs", "path", "size"], []),
+    "usage_seal": (["day", "last_id", "number", "records", "sealed_at", "sha256"], []),
     "version_author": (["at", "author", "version_id"], []),
     "version_comment": (["at", "by", "clause_key", "id", "language", "version_id", "words"], []),
 }
@@ -225,6 +251,8 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("root", sa.LargeBinary(), nullable=False),
         sa.Column("note", sa.LargeBinary(), nullable=False),
+        sa.Column("signer", sa.LargeBinary(), nullable=False),
+        sa.Column("successor", sa.LargeBinary(), nullable=True),
         sa.Column("signed_at", Utc(), nullable=False),
         sa.PrimaryKeyConstraint("size", name=op.f("pk_checkpoint")),
     )
@@ -317,6 +345,20 @@ def upgrade() -> None:
                 length=40,
             ),
             nullable=False,
+        ),
+        sa.Column(
+            "vote_from",
+            sa.Enum(
+                "editorial",
+                "clarifying",
+                "material",
+                "material_immediate",
+                name="vote_from",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=True,
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_license")),
         sa.UniqueConstraint("slug", name=op.f("uq_license_slug")),
@@ -411,6 +453,16 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("media_type", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_text")),
+    )
+    op.create_table(
+        "usage_seal",
+        sa.Column("day", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("last_id", sa.Integer(), nullable=False),
+        sa.Column("records", sa.Integer(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("sealed_at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "number", name=op.f("pk_usage_seal")),
     )
     op.create_table(
         "user_account",
@@ -605,6 +657,26 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_commit__model_id"), "commit_", ["model_id"], unique=False)
     op.create_index(op.f("ix_commit__revision"), "commit_", ["revision"], unique=False)
+    op.create_table(
+        "cosignature",
+        sa.Column("size", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("witness", sa.String(), nullable=False),
+        sa.Column("line", sa.LargeBinary(), nullable=False),
+        sa.Column("witnessed_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(["size"], ["checkpoint.size"], name=op.f("fk_cosignature_size"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("size", "witness", name=op.f("pk_cosignature")),
+    )
+    op.create_table(
+        "daily_checkpoint",
+        sa.Column("day", sa.String(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("noted_at", Utc(), nullable=False),
+        sa.Column("token", sa.LargeBinary(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["size"], ["checkpoint.size"], name=op.f("fk_daily_checkpoint_size"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("day", name=op.f("pk_daily_checkpoint")),
+    )
     op.create_table(
         "device_mistake",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -939,6 +1011,33 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("access_token_id", "scope", name=op.f("pk_access_token_scope")),
     )
     op.create_table(
+        "after_review",
+        sa.Column("version_id", sa.Integer(), nullable=False),
+        sa.Column("proposal_id", sa.Integer(), nullable=False),
+        sa.Column("due_at", Utc(), nullable=False),
+        sa.Column("overdue_at", Utc(), nullable=True),
+        sa.Column("reviewed_by", sa.String(), nullable=True),
+        sa.Column("reviewed_at", Utc(), nullable=True),
+        sa.Column(
+            "finding",
+            sa.Enum("stands", "replace", name="finding", native_enum=False, create_constraint=True, length=40),
+            nullable=True,
+        ),
+        sa.Column("words", sa.String(), nullable=True),
+        sa.CheckConstraint(
+            "(reviewed_at IS NULL) = (reviewed_by IS NULL) AND (reviewed_at IS NULL) = (finding IS NULL) AND (reviewed_at IS NULL) = (words IS NULL)",
+            name=op.f("ck_after_review_whole"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["proposal_id"], ["proposal.id"], name=op.f("fk_after_review_proposal_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["license_version.id"], name=op.f("fk_after_review_version_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("version_id", name=op.f("pk_after_review")),
+        sa.UniqueConstraint("proposal_id", name=op.f("uq_after_review_proposal_id")),
+    )
+    op.create_table(
         "appeal",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -1014,6 +1113,27 @@ def upgrade() -> None:
     op.create_index(op.f("ix_device_code_expires_at"), "device_code", ["expires_at"], unique=False)
     op.create_index(op.f("ix_device_code_network"), "device_code", ["network"], unique=False)
     op.create_table(
+        "preview",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("version_id", sa.Integer(), nullable=False),
+        sa.Column("effective_at", Utc(), nullable=False),
+        sa.Column("required_by", Utc(), nullable=False),
+        sa.Column("inputs_sha256", sa.String(), nullable=False),
+        sa.Column("people", sa.Integer(), nullable=False),
+        sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("asked_at", Utc(), nullable=False),
+        sa.Column("done_at", Utc(), nullable=True),
+        sa.Column("result", JSON_VALUE, nullable=True),
+        sa.CheckConstraint("(done_at IS NULL) = (result IS NULL)", name=op.f("ck_preview_done")),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["license_version.id"], name=op.f("fk_preview_version_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_preview")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_preview_public_id")),
+    )
+    op.create_index(op.f("ix_preview_version_id"), "preview", ["version_id"], unique=False)
+    op.create_table(
         "ref",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
@@ -1078,6 +1198,7 @@ def upgrade() -> None:
         "resolution",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("version_id", sa.Integer(), nullable=False),
+        sa.Column("shown_sha256", sa.String(), nullable=False),
         sa.Column("body", sa.String(), nullable=False),
         sa.Column("minutes_sha256", sa.String(), nullable=False),
         sa.Column("votes_for", sa.Integer(), nullable=False),
@@ -1094,7 +1215,7 @@ def upgrade() -> None:
             ["version_id"], ["license_version.id"], name=op.f("fk_resolution_version_id"), ondelete="RESTRICT"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_resolution")),
-        sa.UniqueConstraint("version_id", name=op.f("uq_resolution_version_id")),
+        sa.UniqueConstraint("version_id", "shown_sha256", name=op.f("uq_resolution_version_id_shown_sha256")),
     )
     op.create_table(
         "sanction",
@@ -1162,6 +1283,58 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_version_comment_version_id"), "version_comment", ["version_id"], unique=False)
     op.create_table(
+        "campaign",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("version_id", sa.Integer(), nullable=False),
+        sa.Column("preview_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "planned",
+                "previewed",
+                "running",
+                "paused",
+                "cut_over",
+                "finished",
+                "cancelled",
+                name="state",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("planned_by", sa.String(), nullable=False),
+        sa.Column("planned_at", Utc(), nullable=False),
+        sa.Column("started_at", Utc(), nullable=True),
+        sa.Column("reminded_at", Utc(), nullable=True),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.CheckConstraint(
+            "(state IN ('finished', 'cancelled')) = (ended_at IS NOT NULL)", name=op.f("ck_campaign_ended")
+        ),
+        sa.CheckConstraint(
+            "state NOT IN ('running', 'paused', 'cut_over') OR started_at IS NOT NULL", name=op.f("ck_campaign_started")
+        ),
+        sa.ForeignKeyConstraint(
+            ["preview_id"], ["preview.id"], name=op.f("fk_campaign_preview_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["license_version.id"], name=op.f("fk_campaign_version_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_campaign")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_campaign_public_id")),
+    )
+    op.create_index(op.f("ix_campaign_version_id"), "campaign", ["version_id"], unique=False)
+    op.create_index(
+        "uq_campaign_open",
+        "campaign",
+        ["version_id"],
+        unique=True,
+        sqlite_where=sa.text("state NOT IN ('finished', 'cancelled')"),
+        postgresql_where=sa.text("state NOT IN ('finished', 'cancelled')"),
+    )
+    op.create_table(
         "ceremony",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -1175,6 +1348,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("opened_at", Utc(), nullable=False),
+        sa.Column("viewed_at", Utc(), nullable=False),
         sa.Column("expires_at", Utc(), nullable=False),
         sa.ForeignKeyConstraint(
             ["rendition_id"], ["rendition.id"], name=op.f("fk_ceremony_rendition_id"), ondelete="RESTRICT"
@@ -1230,6 +1404,48 @@ def upgrade() -> None:
     op.create_index(op.f("ix_delivery_file_sha256"), "delivery", ["file_sha256"], unique=False)
     op.create_index(op.f("ix_delivery_release_id"), "delivery", ["release_id"], unique=False)
     op.create_index(op.f("ix_delivery_user_id"), "delivery", ["user_id"], unique=False)
+    op.create_table(
+        "preview_person",
+        sa.Column("preview_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "lot",
+            sa.Enum(
+                "must_sign",
+                "behind",
+                "carried_over",
+                "signed",
+                "untouched",
+                name="lot",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("reachable", sa.Boolean(), nullable=False),
+        sa.Column("stops_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["preview_id"], ["preview.id"], name=op.f("fk_preview_person_preview_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_preview_person_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("preview_id", "user_id", name=op.f("pk_preview_person")),
+    )
+    op.create_table(
+        "preview_stop",
+        sa.Column("preview_id", sa.Integer(), nullable=False),
+        sa.Column("access_token_id", sa.Integer(), nullable=False),
+        sa.Column("stops_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["access_token_id"], ["access_token.id"], name=op.f("fk_preview_stop_access_token_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["preview_id"], ["preview.id"], name=op.f("fk_preview_stop_preview_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("preview_id", "access_token_id", name=op.f("pk_preview_stop")),
+    )
     op.create_table(
         "usage_record",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1321,6 +1537,26 @@ def upgrade() -> None:
         sa.UniqueConstraint("ceremony_id", "kind", "clause_id", name=op.f("uq_attestation_ceremony_id_kind_clause_id")),
     )
     op.create_index(op.f("ix_attestation_ceremony_id"), "attestation", ["ceremony_id"], unique=False)
+    op.create_table(
+        "campaign_target",
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("waves", sa.Integer(), nullable=False),
+        sa.Column("exempt_by", sa.String(), nullable=True),
+        sa.Column("exempt_at", Utc(), nullable=True),
+        sa.Column("exempt_reason", sa.String(), nullable=True),
+        sa.CheckConstraint("(exempt_by IS NULL) = (exempt_at IS NULL)", name=op.f("ck_campaign_target_exempt")),
+        sa.CheckConstraint(
+            "(exempt_by IS NULL) = (exempt_reason IS NULL)", name=op.f("ck_campaign_target_exempt_reason")
+        ),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"], ["campaign.id"], name=op.f("fk_campaign_target_campaign_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_campaign_target_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("campaign_id", "user_id", name=op.f("pk_campaign_target")),
+    )
     op.create_table(
         "decline",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1504,18 +1740,29 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_exhibit_ceremony_id"), table_name="exhibit")
     op.drop_table("exhibit")
     op.drop_table("decline")
+    op.drop_table("campaign_target")
     op.drop_index(op.f("ix_attestation_ceremony_id"), table_name="attestation")
     op.drop_table("attestation")
     op.drop_index(op.f("ix_usage_record_user_id"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_started_at"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_day"), table_name="usage_record")
     op.drop_table("usage_record")
+    op.drop_table("preview_stop")
+    op.drop_table("preview_person")
     op.drop_index(op.f("ix_delivery_user_id"), table_name="delivery")
     op.drop_index(op.f("ix_delivery_release_id"), table_name="delivery")
     op.drop_index(op.f("ix_delivery_file_sha256"), table_name="delivery")
     op.drop_table("delivery")
     op.drop_index(op.f("ix_ceremony_user_id"), table_name="ceremony")
     op.drop_table("ceremony")
+    op.drop_index(
+        "uq_campaign_open",
+        table_name="campaign",
+        sqlite_where=sa.text("state NOT IN ('finished', 'cancelled')"),
+        postgresql_where=sa.text("state NOT IN ('finished', 'cancelled')"),
+    )
+    op.drop_index(op.f("ix_campaign_version_id"), table_name="campaign")
+    op.drop_table("campaign")
     op.drop_index(op.f("ix_version_comment_version_id"), table_name="version_comment")
     op.drop_table("version_comment")
     op.drop_table("version_author")
@@ -1534,10 +1781,13 @@ def downgrade() -> None:
     op.drop_table("rendition")
     op.drop_table("release")
     op.drop_table("ref")
+    op.drop_index(op.f("ix_preview_version_id"), table_name="preview")
+    op.drop_table("preview")
     op.drop_index(op.f("ix_device_code_network"), table_name="device_code")
     op.drop_index(op.f("ix_device_code_expires_at"), table_name="device_code")
     op.drop_table("device_code")
     op.drop_table("appeal")
+    op.drop_table("after_review")
     op.drop_table("access_token_scope")
     op.drop_table("access_token_model")
     op.drop_table("salt")
@@ -1575,6 +1825,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_device_mistake_user_id"), table_name="device_mistake")
     op.drop_index(op.f("ix_device_mistake_at"), table_name="device_mistake")
     op.drop_table("device_mistake")
+    op.drop_table("daily_checkpoint")
+    op.drop_table("cosignature")
     op.drop_index(op.f("ix_commit__revision"), table_name="commit_")
     op.drop_index(op.f("ix_commit__model_id"), table_name="commit_")
     op.drop_table("commit_")
@@ -1593,6 +1845,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_access_token_user_id"), table_name="access_token")
     op.drop_table("access_token")
     op.drop_table("user_account")
+    op.drop_table("usage_seal")
     op.drop_table("text")
     op.drop_table("signature_set")
     op.drop_index(op.f("ix_receipt_subject_ref"), table_name="receipt")
