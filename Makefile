@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check bench lock native native-browser hub-clients
+.PHONY: run test check bench lock native native-browser native-fetchers hub-clients
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
@@ -19,7 +19,7 @@ run: .venv/ready native
 	@$(BIN)/portal init --demo
 	@$(BIN)/portal serve --staff-link
 
-test: .venv/ready native native-browser hub-clients
+test: .venv/ready native native-browser native-fetchers hub-clients
 	@$(BIN)/python -m pytest
 
 check: .venv/ready
@@ -37,6 +37,9 @@ native: .venv/ready
 
 native-browser: .venv/ready
 	@$(BIN)/python -m tests.native chromium
+
+native-fetchers: .venv/ready
+	@$(BIN)/python -m tests.native fetchers
 
 hub-clients: .venv/ready
 	@$(BIN)/python -m tests.hub.environments

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from portal import commands
+from portal import commands, shelf, upkeep
 from portal.commands import fail, json_option, show
 from portal.core.config import SettingError, Settings
 from portal.core.errors import PortalError
@@ -105,14 +105,17 @@ for command in (
     commands.staff,
     commands.members,
     commands.licenses,
-    commands.models,
+    shelf.models,
     commands.tokens,
     commands.explain,
     commands.receipts,
     commands.audit,
     commands.usage,
+    upkeep.deliveries,
+    upkeep.storage,
 ):
     main.add_command(command)
+shelf.models.add_command(upkeep.models_rename)
 
 
 if __name__ == "__main__":

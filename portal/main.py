@@ -29,6 +29,7 @@ from portal.migrations import is_current
 from portal.proofs import service as proofs
 from portal.proofs.rules import origin_of, vkey
 from portal.tokens import service as tokens
+from portal.uploads.service import Receiver
 from portal.usage import service as usage
 from portal.usage.rules import Counters
 from portal.web import app as web
@@ -41,8 +42,9 @@ PAGES = (
     "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "identity.views", "licensing.views",
     "drafting.staff", "publishing.staff", "annulments.views", "annulments.staff", "signing.views", "moderation.views",
     "moderation.staff", "oauth.views", "oauth.api",
-    "people.staff", "proofs.api", "receipts.views", "tokens.api", "transparency.views", "usage.views", "usage.staff",
-    "usage.api",
+    "people.staff", "proofs.api", "receipts.views", "tokens.api", "transparency.views", "uploads.api", "releases.staff",
+    "requests.views", "requests.staff", "requests.api",
+    "usage.views", "usage.staff", "usage.api",
 )  # fmt: skip
 FORM_LIMIT = 2 << 20
 
@@ -74,6 +76,7 @@ def create_app(settings: Settings) -> PortalApp:
         check_card=hub.check_card, store=Store(settings.folder("blobs")),
         license_asked_for=catalog.asking_for, receipts=settings.folder("receipts"),
     )  # fmt: skip
+    app.extensions["receiver"] = Receiver(app.extensions["store"])
     seal = app.extensions["seal"] = seal_key.open_seal(settings, now=utcnow())
     app.extensions["check_seal"] = lambda body: pades.verify(body, seal.trusted)
     log_key = app.extensions["log_key"] = open_key(settings.home)
@@ -112,7 +115,8 @@ def _mount_edges(app: PortalApp, settings: Settings) -> None:
     def serve(rule: str, methods: list[str], handler: Any) -> None:
         mount(app, rule, methods, handler, EdgeRequest)
 
-    serve("/<namespace>/<name>/resolve/<path:rest>", ["GET", "HEAD"], downloads.resolve)
+    for start in ("", "/datasets"):
+        serve(f"{start}/<namespace>/<name>/resolve/<path:rest>", ["GET", "HEAD"], downloads.resolve)
     serve("/v1", ["GET", "POST", "PUT", "PATCH", "DELETE"], inference.handle)
     serve("/v1/<path:rest>", ["GET", "POST", "PUT", "PATCH", "DELETE"], inference.handle)
     for name in ("healthz", "readyz", "metrics"):

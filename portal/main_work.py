@@ -22,13 +22,17 @@ from portal.core.errors import PortalError
 from portal.deliveries import service as deliveries
 from portal.edge.health import beat
 from portal.edge.journal import Batch, JournalReader, Record, Run
+from portal.files import service as files
 from portal.licensing import service as licensing
 from portal.moderation import service as moderation
 from portal.notices import service as notices
 from portal.proofs import service as proofs
 from portal.proofs.rules import digest, origin_of
 from portal.receipts import service as receipts
+from portal.storage.service import Store
 from portal.tokens import service as tokens
+from portal.uploads import service as uploads
+from portal.uploads.service import Receiver
 from portal.usage import service as usage
 
 PAUSE = 0.05
@@ -70,6 +74,7 @@ class Work:
         self.receipts = settings.folder("receipts")
         self.sealer = pades.open_sealer(settings, now=utcnow())
         self.log_key = open_key(settings.home)
+        self.receiver = Receiver(Store(settings.folder("blobs")))
         self.alive: Path = settings.folder("run") / "work.alive"
         self.jobs = [
             Job("sign of life", self.touch, 2),
@@ -78,6 +83,8 @@ class Work:
             Job("receipts", self.receipt, 0.5),
             Job("clock", self.clock, 5),
             Job("log", self.log, 1),
+            Job("uploads", self.sweep, 60),
+            Job("unused files", self.collect, 3600),
         ]
 
     def touch(self) -> bool:
@@ -166,6 +173,22 @@ class Work:
         with transaction(self.engine) as session:
             licensing.arrive(session, now=utcnow())
             moderation.lapse(session, now=utcnow())
+        return False
+
+    def sweep(self) -> bool:
+        """Let go of uploads that nobody finished, with what came of them."""
+        now = utcnow()
+        with transaction(self.engine) as session:
+            over = uploads.sweep(session, now=now)
+        for ref in over:
+            self.receiver.forget(ref)
+        self.receiver.sweep(now.timestamp())
+        return False
+
+    def collect(self) -> bool:
+        """Clear away stored files that nothing names, two days after they were last needed."""
+        with transaction(self.engine, write=False) as session:
+            files.collect(session, store=Store(self.settings.folder("blobs")), now=utcnow())
         return False
 
     def log(self) -> bool:

@@ -27,6 +27,7 @@ REASONS = {
         "none: hidden and missing look alike",
     ),
     "model_withdrawn": ("the model was withdrawn", "its card names the successor"),
+    "model_is_dataset": ("a dataset was asked to answer a prompt", "download it, or name a model"),
     "model_without_weights": ("no weights are published here", "its card says how to mirror them"),
     "access_token_invalid": ("the access token is not known", "create a new one"),
     "access_token_expired": ("the access token expired", "create a new one"),
@@ -40,6 +41,14 @@ REASONS = {
         "read it again, sign after all",
     ),
     "signature_lapsed": ("the day passed by which a newer version had to be signed", "see what changed, and sign"),
+    "access_request_missing": ("the model has to be asked for", "ask for access"),
+    "access_request_open": ("the request for the model waits for an answer", "see where it stands"),
+    "access_request_rejected": ("the request was rejected", "read why; ask again from the day that is named"),
+    "access_request_reset": ("the access was reset", "sign again what changed in the license, and ask anew"),
+    "access_request_needless": ("the person may use the model already", "none"),
+    "entitlement_ending": ("the access ends within 30 days", "ask again"),
+    "entitlement_expired": ("the access has expired", "ask again"),
+    "entitlement_returned": ("the person gave the access back", "ask again"),
     "quota_calls": ("the requests of the day are used up", "wait for the next day, or ask for more"),
     "quota_text_tokens": ("the text tokens of the day are used up", "wait for the next day, or ask for more"),
 }
@@ -117,6 +126,7 @@ def _vocabulary() -> str:
     from portal.accounts.rules import ROLE_PERMISSIONS, Permission  # noqa: PLC0415
     from portal.audit.rules import EVENTS  # noqa: PLC0415
 
+    list(_modules("rules"))  # each package names its own events
     events = [
         f"| `{name}` | {', '.join(event.field_names())} | {(event.__doc__ or '').strip()} |"
         for name, event in sorted(EVENTS.items())

@@ -10,11 +10,14 @@ from sqlalchemy.orm import Session
 from portal.access.models import Requirement
 from portal.access.rules import Action, Decision, Facts, Follows, Grace, RequirementFact, decide
 from portal.accounts.models import Profile, User
+from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
-from portal.catalog.rules import NAME, ModelState
+from portal.catalog.rules import ModelState, RepoKind
 from portal.core.actor import Actor
 from portal.core.errors import Refused
 from portal.deliveries import service as deliveries
+from portal.entitlements import service as entitlements
+from portal.entitlements.rules import AskFact, RequestState
 from portal.licensing import service as licensing
 from portal.licensing.models import License
 from portal.licensing.rules import VersionFact
@@ -34,10 +37,7 @@ class Subject:
 
 def find_subject(session: Session, *, full_name: str, revision: str | None = None) -> Subject:
     """Find a model by name, and the release of a commit, or its newest one."""
-    namespace, _, name = full_name.partition("/")
-    if not NAME.fullmatch(namespace) or not NAME.fullmatch(name):
-        return Subject(None, None)  # what can be no name may not even be text that the database takes
-    model = session.scalar(sa.select(GatedModel).where(GatedModel.namespace == namespace, GatedModel.name == name))
+    model = catalog.called(session, full_name=full_name)
     if model is None:
         return Subject(None, None)
     query = sa.select(Release).where(Release.model_id == model.id).order_by(Release.id.desc()).limit(1)
@@ -63,18 +63,21 @@ def facts_for(
     )
     reached = _reached(session, actor, [_ref(each, v) for _, each in requirements for v in versions.get(each.id, ())])
     bound = _bound_models(session, actor)
+    asking = entitlements.facts_for(session, user_id=actor.user_id, model_ids=model_ids)
     facts = []
     for subject in subjects:
         if subject.model is None:
             facts.append(replace(person, model_name=None))
             continue
-        own = []
+        own, asked = [], asking.get(subject.model.id, AskFact())
+        strict = asked.state is RequestState.RESET  # who was reset signs what changed before asking anew
         for requirement, license_ in requirements:
             if requirement.model_id == subject.model.id:
                 known = tuple(versions.get(license_.id, ()))
                 own.append(
                     RequirementFact(
-                        slug=license_.slug, title=license_.title, follows=requirement.follows, grace=requirement.grace,
+                        slug=license_.slug, title=license_.title, follows=requirement.follows,
+                        grace=Grace.STRICT if strict else requirement.grace,
                         pinned=subject.release.license_number if subject.release else "", versions=known,
                         signatures=tuple(signatures.get(license_.id, ())), declined=declined,
                         reached={v.number: reached[ref] for v in known if (ref := _ref(license_, v)) in reached},
@@ -83,7 +86,8 @@ def facts_for(
         facts.append(
             replace(
                 person, model_name=subject.model.full_name, model_state=subject.model.state,
-                has_release=subject.release is not None, requirements=tuple(own),
+                is_dataset=subject.model.kind is RepoKind.DATASET, has_release=subject.release is not None,
+                requirements=tuple(own), asking=asked,
                 token_wrong_model=bool(bound) and subject.model.id not in bound,
                 holds_copy=_holds_copy(session, actor, subject, action),
             )
@@ -157,10 +161,16 @@ def refuse(decision: Decision) -> None:
 
 
 def models_with_decisions(
-    session: Session, *, actor: Actor, action: Action, now: datetime, base_url: str
+    session: Session,
+    *,
+    actor: Actor,
+    action: Action,
+    now: datetime,
+    base_url: str,
+    kinds: Sequence[RepoKind] = (RepoKind.MODEL,),
 ) -> list[tuple[GatedModel, Release | None, Decision]]:
-    """Return every visible model with its newest release and the decision for this actor."""
-    shown = sa.select(GatedModel).where(GatedModel.state != ModelState.DRAFT)
+    """Return every visible model, or dataset, with its newest release and the decision for this actor."""
+    shown = sa.select(GatedModel).where(GatedModel.state != ModelState.DRAFT, GatedModel.kind.in_(kinds))
     models = session.scalars(shown.order_by(GatedModel.namespace, GatedModel.name)).all()
     newest = sa.select(sa.func.max(Release.id)).group_by(Release.model_id)
     releases = {r.model_id: r for r in session.scalars(sa.select(Release).where(Release.id.in_(newest)))}

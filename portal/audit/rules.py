@@ -294,6 +294,13 @@ class ModelPublished(Event, name="model:commit:published"):
 
 
 @dataclass(frozen=True)
+class ModelRenamed(Event, name="model:name:changed"):
+    """A model or dataset got another name; the one before leads to it for ever."""
+
+    to: str
+
+
+@dataclass(frozen=True)
 class CardDrafted(Event, name="model:card:drafted"):
     """A revision of a model card was drafted."""
 

@@ -18,6 +18,7 @@ HIDDEN = frozenset({"secret_keys", "seal_passphrase"})
 SOCKET_LIMIT = 100
 KEY_LENGTH = 32
 PORT_MAX = 65535
+COUNT_MAX = 100_000
 
 
 class SettingError(Exception):
@@ -41,6 +42,8 @@ class Settings:
         seal_pkcs12: PKCS#12 file with the key and certificate that seal receipts; empty for a key made at first start.
         seal_passphrase: opens that file.
         timestamp_url: timestamp authority (RFC 3161) that confirms the time of a seal; empty for none.
+        upload_file_gb: the largest file that staff may upload; Hub clients download no larger one.
+        upload_commit_mb: the most bytes that one commit may carry itself, beside large files sent before.
         pepper: key of the access-token digests.
         sources: setting → where its value came from.
     """
@@ -58,6 +61,8 @@ class Settings:
     seal_pkcs12: str = ""
     seal_passphrase: str = ""
     timestamp_url: str = ""
+    upload_file_gb: int = 50
+    upload_commit_mb: int = 512
     pepper: bytes = b""
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -175,6 +180,8 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         engines=str(values.get("engines", "embedded")), durability=_one_of("durability", DURABILITIES, values, sources),
         secret_keys=keys, seal_pkcs12=str(values.get("seal_pkcs12", "")), pepper=pepper, sources=sources,
         seal_passphrase=str(values.get("seal_passphrase", "")), timestamp_url=timestamp_url,
+        upload_file_gb=_count("upload_file_gb", 50, values, sources),
+        upload_commit_mb=_count("upload_commit_mb", 512, values, sources),
     )  # fmt: skip
 
 
@@ -193,6 +200,13 @@ def _port(values: dict[str, Any], sources: Mapping[str, str]) -> int:
     if not 0 < port <= PORT_MAX:
         raise _bad("port", f"{port} is not between 1 and {PORT_MAX}", sources)
     return port
+
+
+def _count(name: str, default: int, values: dict[str, Any], sources: Mapping[str, str]) -> int:
+    text = str(values.get(name, default))
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= COUNT_MAX):
+        raise _bad(name, f"{text[:40]!r} is no whole number from 1 to {COUNT_MAX:,}", sources)
+    return int(text)
 
 
 def _check_addresses(base_url: str, mail_url: str, env: str, sources: Mapping[str, str]) -> None:

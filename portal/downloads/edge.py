@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from sqlalchemy.exc import OperationalError
+
 from portal.access.edge import Admission, Door
 from portal.access.rules import Action
+from portal.catalog.rules import renamed_path
 from portal.core.clock import utcnow
 from portal.core.db import transaction
 from portal.core.errors import PortalError
@@ -19,6 +22,7 @@ from portal.downloads.rules import (
     HubError,
     Span,
     credentials_invalid,
+    database_away,
     delivery_finished,
     delivery_started,
     entry_missing,
@@ -82,6 +86,8 @@ class Downloads:
             return self._resolve(request)
         except PortalError as error:
             return _error(translated(error, anonymous="authorization" not in request.headers))
+        except OperationalError:
+            return _error(database_away())
 
     def _resolve(self, request: Request) -> Answer:
         asked = _Asked(request, utcnow(), self.clock())
@@ -91,6 +97,10 @@ class Downloads:
             # No name holds a NUL, and PostgreSQL refuses to look for one.
             asked = _Asked(request, asked.at, asked.began, name.replace("\0", "?"), revision, path)
             located = self._locate(asked)
+            if located.moved:
+                return Answer(
+                    307, [("Location", renamed_path(request.raw_path, located.moved)), ("Content-Length", "0")]
+                )
             admission = self._admit(asked, located)
             return self._answer(asked, located, admission)
         except HubError as error:

@@ -1,6 +1,7 @@
 """One request is one transaction: returning commits, raising rolls back."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -69,6 +70,11 @@ class PortalApp(Flask):
             return self.make_default_options_response()
         if mark.kind is Kind.EDGE:
             return cast(ResponseReturnValue, view(**(request.view_args or {})))
+        if mark.streams:
+            with transaction(self.engine, write=False) as session:
+                g.actor = self.load_actor(session, request, mark.is_page)
+            admit(mark, g.actor)
+            return cast(ResponseReturnValue, view(**(request.view_args or {})))
         _check_characters()
         write = request.method not in SAFE if mark.writes is None else mark.writes
         with transaction(self.engine, write=write) as session:
@@ -101,6 +107,11 @@ def _check_characters() -> None:
 def db() -> Session:
     """Return the request's database session."""
     return cast(Session, g.db)
+
+
+def brief(*, write: bool = True) -> AbstractContextManager[Session]:
+    """Open a short transaction, for a view that holds none while a body comes in."""
+    return transaction(cast(PortalApp, current_app).engine, write=write)
 
 
 def actor() -> Actor:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from portal.core.clock import stamp, utcnow
 
-PARTS = ("gate", "sign_in", "sign", "compare", "log", "engine", "download")
+PARTS = ("gate", "sign_in", "sign", "compare", "log", "engine", "download", "hub")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

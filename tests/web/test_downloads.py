@@ -78,10 +78,12 @@ def test_long_lists_come_in_pages_with_absolute_links(site: Site) -> None:
     assert seen == [e["path"] for e in site.json(f"{M}/tree/main?recursive=true")]
 
 
-@pytest.mark.parametrize("query", ["limit=x", "cursor=-1", "limit=1.5", f"cursor={'9' * 50}"])
+@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "limit=1.5", f"limit={'9' * 50}"])
 def test_numbers_that_are_none_are_refused_by_name(site: Site, query: str) -> None:
-    status, _, message = site.refused(f"{M}/tree/main?{query}")
-    assert (status, query.partition("=")[0] in message) == (400, True)
+    for path in (f"{M}/tree/main", f"{M}/commits/main", "/api/models", "/api/datasets"):
+        status, _, message = site.refused(f"{path}?{query}")
+        assert (status, query.partition("=")[0] in message) == (400, True)
+    assert site.refused(f"/api/models?{query.replace('limit', 'cursor')}")[0] == 400
 
 
 def test_some_paths_are_described_from_a_form_or_from_json(site: Site) -> None:
@@ -122,7 +124,9 @@ def test_models_are_listed_and_found(site: Site) -> None:
     names = [m["id"] for m in site.json("/api/models")]
     assert names == ["desk/card", "lab/one", "lab/two"]
     assert [m["id"] for m in site.json("/api/models?author=lab&search=TWO")] == ["lab/two"]
-    assert site.json("/api/models?filter=text-generation") == []
+    assert len(site.json("/api/models?filter=text-generation&gated=true")) == 2
+    assert [m["id"] for m in site.json("/api/models?gated=false")] == ["desk/card"]
+    assert site.json("/api/models?filter=image-to-text") == site.json("/api/models?pipeline_tag=translation") == []
     assert len(site.json("/api/models?filter=en&filter=license:other")) == 3
     assert "siblings" not in site.json("/api/models?limit=1")[0]
     assert site.json("/api/models?author=lab&full=true")[0]["siblings"]
@@ -189,10 +193,12 @@ def test_whoami_names_the_person_and_the_token(site: Site) -> None:
 def test_git_is_told_where_to_go_without_a_web_page(site: Site) -> None:
     for answer in (
         site.client.get("/lab/one.git/info/refs?service=git-upload-pack"),
-        site.client.post("/lab/one.git/info/lfs/objects/batch", json={}),
+        site.client.post("/lab/one.git/git-upload-pack"),
+        site.client.get("/datasets/lab/one.git/info/refs"),
     ):
         assert (answer.status_code, answer.content_type) == (404, "application/json")
-        assert "hf download lab/one" in answer.get_json()["error"]
+        assert "hf download " in answer.get_json()["error"]
+        assert "lab/one" in answer.get_json()["error"]
 
 
 @pytest.mark.parametrize(

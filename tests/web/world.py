@@ -10,6 +10,8 @@ from portal.catalog import service as catalog
 from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.db import transaction
+from portal.entitlements import service as entitlements
+from portal.entitlements.rules import Mode
 from portal.licensing.models import SignatureAnnex
 from portal.moderation import service as moderation
 from portal.proofs import service as proofs
@@ -53,8 +55,18 @@ def build(app: Any) -> World:
         for signature in signatures.values():
             session.add(SignatureAnnex(signature_id=signature.id, salt=b"salt", evidence=b"{}"))
         model = make.model("lab/model")
-        make.release(model)
-        catalog.save_draft(session, model=model, text=CARD + "\nMore.\n", note="More.", by=SYSTEM, now=now)
+        release = make.release(model)
+        dataset = make.model("datasets/lab/model")
+        make.release(dataset)
+        for one in (model, dataset):
+            catalog.save_draft(session, model=one, text=CARD + "\nMore.\n", note="More.", by=SYSTEM, now=now)
+        asked = make.model("lab/asked")
+        form: dict[str, Any] = {"model_id": asked.id, "model_ref": asked.public_id, "by": SYSTEM, "now": now}
+        entitlements.set_form(session, mode=Mode.MANUAL, **form)
+        request = entitlements.submit(
+            session, user_id=users["signed"].id, model_id=asked.id, purpose="To see who may look at this.", by=SYSTEM,
+            now=now,
+        )  # fmt: skip
         secrets = {"none": "", "bad": "lmp_" + "x" * 49}
         owned = {}
         pepper = app.settings.pepper
@@ -81,10 +93,14 @@ def build(app: Any) -> World:
             session, by=acting, ref=sanction, text="No.", base_url=app.settings.base_url, now=now
         )
         values = {
-            "<namespace>": "lab", "<name>": "model", "<slug>": conduct.SLUG, "<number>": "2.0.0",
+            "<any(models, datasets):kind>": "models", "<namespace>": "lab", "<name>": "model",
+            "<slug>": conduct.SLUG, "<number>": "2.0.0",
             "<int(max=1000000):number>": "1", "<key>": "restriction.spam",
             "sanction": sanction, "appeal": appeal.public_id,
             "signature": signatures["signed"].public_id, "token": owned["spare"].public_id,
+            "model": model.public_id, "request": request.public_id, "upload": "upl_none",
+            "<revision>": release.revision,
+            "<status>": "pending", "<int:number>": "1",
             "person": users["signed"].public_id, "<int:level>": "0", "<path:place>": "000.p/1",
         }  # fmt: skip
     with transaction(app.engine) as session:
@@ -97,6 +113,7 @@ def address(world: World, method: str, rule: str) -> str:
     special = {
         "/appeal/<ref>": "sanction", "/staff/cases/<ref>": "appeal", "/settings/signatures/<ref>": "signature",
         "/staff/signatures/<ref>": "signature",
+        "/staff/models/<ref>": "model", "/staff/requests/<ref>": "request", "/api/uploads/<ref>": "upload",
         "/settings/tokens/<ref>": "token", "/staff/people/<ref>": "person", "/staff/usage/quota/<ref>": "person",
     }  # fmt: skip
     for start, name in special.items():
