@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check bench lock native native-browser hub-clients
+.PHONY: run test check bench litellm lock native native-browser hub-clients
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
@@ -31,6 +31,11 @@ check: .venv/ready
 
 bench: .venv/ready
 	@$(BIN)/python -m tests.bench
+
+litellm: # a peer for the benchmarks, in an environment of its own
+	@$(PYTHON) -m venv .venvs/litellm
+	@.venvs/litellm/bin/pip install --quiet 'litellm[proxy]==1.106.2' orjson opentelemetry-sdk==1.33.1 \
+	  opentelemetry-exporter-otlp==1.33.1 opentelemetry-instrumentation-fastapi==0.54b1
 
 native: .venv/ready
 	@$(BIN)/python -m tests.native pango

@@ -56,8 +56,16 @@ def serve(staff_link: bool) -> None:
 
 
 @main.command()
+def edge() -> None:
+    """Run what owns the port: model output, weight bytes, and the way to all else (data plane)."""
+    from portal import processes
+
+    processes.become_edge(Settings.from_env())
+
+
+@main.command()
 def web() -> None:
-    """Run the pages and programs' addresses (control plane)."""
+    """Run the pages and programs' addresses (control plane), behind the data plane."""
     from portal import processes
 
     processes.become_web(Settings.from_env())

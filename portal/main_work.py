@@ -30,6 +30,7 @@ from portal.proofs.rules import digest, origin_of
 from portal.receipts import service as receipts
 from portal.tokens import service as tokens
 from portal.usage import service as usage
+from portal.usage.rules import Line
 
 PAUSE = 0.05
 BATCH = 500
@@ -66,6 +67,7 @@ class Work:
         self.settings = settings
         self.engine = engine
         self.reader = JournalReader(settings.folder("journal"))
+        self.written: dict[str, int] = {}
         self.mailer = make_mailer(settings)
         self.receipts = settings.folder("receipts")
         self.sealer = pades.open_sealer(settings, now=utcnow())
@@ -105,12 +107,16 @@ class Work:
                     deliveries.record_started(session, record=record)
                 elif kind == "delivery_finished":
                     deliveries.record_finished(session, record=record)
+                elif kind == Line.RUNNING:
+                    self.written |= record["written"]
                 else:
                     usage.record(session, record=record)
+                    if kind == Line.FINISHED:
+                        self.written.pop(record["id"], None)
                     if record["access_token_id"] is not None:
                         used[record["access_token_id"]] = record["at"]
             for run in ended_runs:
-                usage.mark_crashed(session, run=run, now=utcnow())
+                usage.mark_crashed(session, run=run, now=utcnow(), written=self.written)
             for token_id, at in used.items():
                 tokens.touch_used(session, token_id=token_id, at=datetime.fromisoformat(at))
 

@@ -78,6 +78,7 @@ def _modules(file: str) -> Iterator[tuple[str, Any]]:
 
 def _routes() -> str:
     from portal.main import close, create_app  # noqa: PLC0415
+    from portal.main_edge import Edge  # noqa: PLC0415
     from portal.migrations import upgrade  # noqa: PLC0415
 
     with TemporaryDirectory() as home:
@@ -85,10 +86,14 @@ def _routes() -> str:
         engine = import_module("portal.core.db").make_engine(settings.database_url)
         upgrade(engine)
         engine.dispose()
-        app = create_app(settings)
-        rows = sorted(_route(app, rule) for rule in app.url_map.iter_rules() if rule.endpoint != "static")
+        app, edge = create_app(settings), Edge(settings)
+        rows = [_route(app, rule) for rule in app.url_map.iter_rules() if rule.endpoint != "static"]
+        rows += [
+            (path, methods or "all", "data plane", _first(route.handler)) for path, methods, route in edge.routes.listed
+        ]
         close(app)
-    lines = [f"| `{path}` | {methods} | {who} | {what} |" for path, methods, who, what in rows]
+        edge.close()
+    lines = [f"| `{path}` | {methods} | {who} | {what} |" for path, methods, who, what in sorted(rows)]
     table = "\n".join(["| address | methods | for | what |", "| --- | --- | --- | --- |", *lines])
     return f"# Addresses\n\n{HEAD}\n{table}\n"
 
@@ -98,8 +103,12 @@ def _route(app: Any, rule: Any) -> tuple[str, str, str, str]:
     mark = view.portal_mark
     who = " ".join(part for part in (mark.kind.value, mark.permission, mark.scope) if part)
     methods = " ".join(sorted(rule.methods - {"HEAD", "OPTIONS"}))
-    what = (view.__doc__ or "The data plane decides and answers.").strip().splitlines()[0]
-    return rule.rule, methods, who, what
+    return rule.rule, methods, who, _first(view)
+
+
+def _first(function: Any) -> str:
+    """Return the first line of what a function says about itself."""
+    return str(function.__doc__ or "").strip().splitlines()[0]
 
 
 def _states() -> str:

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ class Settings:
         mail_url: ``file:`` or ``smtp://user:password@host:port``.
         engines: ``embedded``, or the path of a TOML file of OpenAI-compatible servers.
         durability: ``process`` or ``power-loss``.
+        trusted_proxies: addresses or networks, separated by commas, that may say whose request they pass on.
         secret_keys: keys that sign cookies and forms; the first signs, all verify.
         seal_pkcs12: PKCS#12 file with the key and certificate that seal receipts; empty for a key made at first start.
         seal_passphrase: opens that file.
@@ -54,6 +56,7 @@ class Settings:
     mail_url: str = "file:"
     engines: str = "embedded"
     durability: str = "process"
+    trusted_proxies: tuple[str, ...] = ()
     secret_keys: tuple[str, ...] = ()
     seal_pkcs12: str = ""
     seal_passphrase: str = ""
@@ -73,12 +76,31 @@ class Settings:
 
     @property
     def engine_socket(self) -> Path:
-        """The Unix socket of the embedded engine: in `home`, or in a private temporary folder if that is too long."""
-        path = self.home / "run" / "engine.sock"
+        """The Unix socket of the embedded engine."""
+        return self._socket("engine")
+
+    @property
+    def web_socket(self) -> Path:
+        """The Unix socket of the control plane."""
+        return self._socket("web")
+
+    @property
+    def edge_socket(self) -> Path:
+        """The Unix socket on which the data plane answers the portal's own processes."""
+        return self._socket("edge")
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of trusted proxies."""
+        return tuple(ip_network(text, strict=False) for text in self.trusted_proxies)
+
+    def _socket(self, name: str) -> Path:
+        """Return the place of a Unix socket: in `home`, or in a private temporary folder if that is too long."""
+        path = self.home / "run" / f"{name}.sock"
         if len(os.fsencode(path)) <= SOCKET_LIMIT:
             return path
-        name = sha256(os.fsencode(self.home)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"portal-{os.getuid()}-{name}" / "engine.sock"
+        folder = sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"portal-{os.getuid()}-{folder}" / f"{name}.sock"
 
     def folder(self, name: str) -> Path:
         """Return a folder of `home`, made private if it is new."""
@@ -173,7 +195,8 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     return Settings(
         env=env, home=home, host=host, port=port, base_url=base_url, database_url=database_url, mail_url=mail_url,
         engines=str(values.get("engines", "embedded")), durability=_one_of("durability", DURABILITIES, values, sources),
-        secret_keys=keys, seal_pkcs12=str(values.get("seal_pkcs12", "")), pepper=pepper, sources=sources,
+        trusted_proxies=_networks(values, sources), secret_keys=keys,
+        seal_pkcs12=str(values.get("seal_pkcs12", "")), pepper=pepper, sources=sources,
         seal_passphrase=str(values.get("seal_passphrase", "")), timestamp_url=timestamp_url,
     )  # fmt: skip
 
@@ -183,6 +206,17 @@ def _one_of(name: str, known: tuple[str, ...], values: dict[str, Any], sources: 
     if value not in known:
         raise _bad(name, f"{value!r} is not one of {', '.join(known)}", sources)
     return value
+
+
+def _networks(values: dict[str, Any], sources: Mapping[str, str]) -> tuple[str, ...]:
+    given = values.get("trusted_proxies", "")
+    texts = [str(text).strip() for text in (given if isinstance(given, list) else str(given).split(","))]
+    for text in filter(None, texts):
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            raise _bad("trusted_proxies", f"{text!r} is no address and no network", sources) from None
+    return tuple(filter(None, texts))
 
 
 def _port(values: dict[str, Any], sources: Mapping[str, str]) -> int:

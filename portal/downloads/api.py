@@ -35,8 +35,8 @@ from portal.files.models import Commit
 from portal.files.rules import Entry, RefKind
 from portal.tokens.models import AccessToken
 from portal.web.app import actor, app_service, db, json_body, settings
+from portal.web.behind import raw_path
 from portal.web.guard import token
-from portal.web.mount import raw_path
 
 bp = Blueprint("downloads_api", __name__)
 MODEL = "/api/models/<namespace>/<name>"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
@@ -175,6 +176,7 @@ def decoded(segment: str) -> str:
     return unquote_to_bytes(raw).decode("utf-8", "replace")
 
 
+@lru_cache(4096)
 def split_resolve(raw_path: str) -> tuple[str, str, str]:
     """Split ``/{ns}/{name}/resolve/{rev}/{path}``, still percent-encoded, into model, revision and path."""
     parts = [decoded(part) for part in raw_path.split("/") if part]
@@ -204,6 +206,7 @@ def page(rows: Sequence[T], start: int, limit: int) -> tuple[Sequence[T], int | 
     return rows[start:end], end if end < len(rows) else None
 
 
+@lru_cache(4096)
 def file_headers(entry: Entry, revision: str) -> Headers:
     """Return the header fields of a file, the same for GET and HEAD, without its length."""
     etag = f'"{entry.sha256 if entry.lfs else entry.oid}"'

@@ -23,8 +23,8 @@ from portal.files.rules import Entry
 from portal.usage import service as usage
 from portal.usage.rules import Outcome, use_finished, use_opened
 from portal.web.app import actor, afterwards, app_service, db, request_id, settings
+from portal.web.behind import raw_path
 from portal.web.guard import public
-from portal.web.mount import raw_path
 
 bp = Blueprint("downloads", __name__)
 REVISION_AT = 3  # /{ns}/{name}/tree/ come before the revision

@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from portal.core.change import facts
 from portal.core.db import Base, append_only, enum_type
 from portal.files.rules import RefKind
 
@@ -67,3 +68,6 @@ class Ref(Base):
     commit_id: Mapped[int] = mapped_column(ForeignKey("commit_.id", ondelete="RESTRICT"))
 
     __table_args__ = (UniqueConstraint("model_id", "name"),)
+
+
+facts("ref")  # where the data plane finds a file under a name

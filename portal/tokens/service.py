@@ -116,6 +116,11 @@ def refresh_actor(session: Session, *, actor: Actor, now: datetime) -> Actor:
     return replace(actor, token_error=unusable(token.state, token.expires_at, now))
 
 
+def expiry(session: Session, *, token_id: int) -> datetime:
+    """Return when an access token ends by itself."""
+    return session.get_one(AccessToken, token_id).expires_at
+
+
 def of_person(session: Session, *, user_id: int) -> Sequence[AccessToken]:
     """Return a person's access tokens, newest first, ended ones included."""
     query = sa.select(AccessToken).where(AccessToken.user_id == user_id).order_by(AccessToken.id.desc())

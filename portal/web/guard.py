@@ -23,7 +23,7 @@ class Kind(StrEnum):
     MEMBER = "member"
     STAFF = "staff"
     TOKEN = "token"  # noqa: S105
-    EDGE = "edge"
+    STATIC = "static"
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,6 @@ def staff(permission: StrEnum, *, writes: bool | None = None) -> Callable[[V], V
 def token(scope: StrEnum | None = None, *, writes: bool | None = None) -> Callable[[V], V]:
     """Mark an address for programs: an access token is optional unless a scope is named; cookies do not count."""
     return _marker(Mark(Kind.TOKEN, scope=scope.value if scope else "", writes=writes))
-
-
-def edge(view: V) -> V:
-    """Mark an address whose handler does its own admission; it gets no transaction."""
-    return _marker(Mark(Kind.EDGE))(view)
 
 
 def admit(mark: Mark, actor: Actor) -> None:

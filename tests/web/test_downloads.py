@@ -1,9 +1,12 @@
-"""The Hub protocol without the bytes, and the bytes through the mounted handler."""
+"""The Hub protocol without the bytes, and the bytes beside it."""
+
+from urllib.parse import quote
 
 import pytest
 
 from portal.catalog import service as catalog
 from portal.catalog.rules import ModelState
+from tests.planes import data_plane
 from tests.web.shelf import CONTENTS, Site
 
 M = "/api/models/lab/one"
@@ -202,14 +205,14 @@ def test_odd_characters_are_no_error_of_ours(site: Site, path: str) -> None:
     assert 400 <= site.client.get(f"/api/models/{path}").status_code < 500
 
 
-def test_files_are_served_through_the_mounted_handler_with_true_lengths(site: Site) -> None:
+def test_files_are_served_by_the_data_plane_with_true_lengths(site: Site) -> None:
     _, key = site.person("ann")
-    for path, body in CONTENTS.items():
-        head = site.client.http.head(f"/lab/one/resolve/main/{path}", headers=key)
-        assert head.headers["Content-Length"] == str(len(body))
-        answer = site.client.get(f"/lab/one/resolve/main/{path}", headers=key)
-        assert answer.data == body
-    refused = site.client.http.head("/lab/one/resolve/main/config.json")
+    with data_plane(site.app.settings) as http:
+        for path, body in CONTENTS.items():
+            head = http.head(f"/lab/one/resolve/main/{quote(path)}", headers=key)
+            assert head.headers["Content-Length"] == str(len(body))
+            assert http.get(f"/lab/one/resolve/main/{quote(path)}", headers=key).content == body
+        refused = http.head("/lab/one/resolve/main/config.json")
     assert (refused.status_code, refused.headers["X-Error-Code"]) == (401, "GatedRepo")
     assert refused.headers["Content-Length"] != "0"
     assert refused.headers["X-Request-Id"]

@@ -3,11 +3,77 @@
 import sqlalchemy as sa
 from alembic import op
 
+from portal.core.change import facts_ddl, facts_start_ddl
 from portal.core.db import JSON_VALUE, Utc, append_only_ddl, frozen_ddl
 
 revision = "0001"
 down_revision = None
 
+FACTS = {
+    "access_token": [
+        "created_at",
+        "expires_at",
+        "hmac",
+        "id",
+        "last4",
+        "public_id",
+        "revoked_at",
+        "signature_set",
+        "state",
+        "user_id",
+    ],
+    "access_token_model": ["access_token_id", "model_id"],
+    "access_token_scope": ["access_token_id", "scope"],
+    "annulment": ["at", "by", "id", "kind", "proposal_id", "reason_code", "signature_id"],
+    "decline": ["at", "ceremony_id", "id", "reason_code"],
+    "gated_model": ["created_at", "id", "name", "namespace", "public_id", "state"],
+    "license": ["id", "kind", "slug", "spdx", "title"],
+    "license_version": [
+        "approved_by",
+        "created_at",
+        "created_by",
+        "effective_at",
+        "floor_proposal_id",
+        "id",
+        "license_id",
+        "materiality",
+        "number",
+        "ordinal",
+        "predecessor_id",
+        "required_by",
+        "state",
+        "summary",
+    ],
+    "notice_event": ["at", "channel", "id", "notice_id", "rung"],
+    "profile": ["affiliation", "country", "email", "locale", "name", "user_id", "verified_at"],
+    "quota": ["calls", "set_at", "set_by", "text_tokens", "user_id"],
+    "ref": ["commit_id", "id", "kind", "model_id", "name"],
+    "release": [
+        "card_revision_id",
+        "id",
+        "license_number",
+        "license_slug",
+        "model_id",
+        "public_id",
+        "published_at",
+        "revision",
+    ],
+    "requirement": ["action", "follows", "grace", "id", "license_id", "model_id", "valid_from", "valid_to"],
+    "signature": [
+        "annex_commitment",
+        "ceremony_id",
+        "id",
+        "method",
+        "prevailing_sha256",
+        "public_id",
+        "rendition_id",
+        "rendition_sha256",
+        "signed_at",
+        "user_id",
+        "version_id",
+    ],
+    "user_account": ["created_at", "id", "public_id", "standing", "standing_ref", "standing_until"],
+}
 FROZEN = {
     "clause_change": (
         "clause_change",
@@ -259,6 +325,12 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_clause")),
         sa.UniqueConstraint("family", "stable_key", name=op.f("uq_clause_family_stable_key")),
+    )
+    op.create_table(
+        "facts_version",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_facts_version")),
     )
     op.create_table(
         "gated_model",
@@ -1266,6 +1338,8 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("reason_code", sa.String(), nullable=False),
+        sa.Column("server", sa.String(), nullable=False),
+        sa.Column("lab", sa.String(), nullable=False),
         sa.Column("day", sa.String(), nullable=False),
         sa.Column("started_at", Utc(), nullable=False),
         sa.Column("finished_at", Utc(), nullable=True),
@@ -1291,6 +1365,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("request_id", name=op.f("uq_usage_record_request_id")),
     )
     op.create_index(op.f("ix_usage_record_day"), "usage_record", ["day"], unique=False)
+    op.create_index(op.f("ix_usage_record_lab"), "usage_record", ["lab"], unique=False)
     op.create_index(op.f("ix_usage_record_started_at"), "usage_record", ["started_at"], unique=False)
     op.create_index(op.f("ix_usage_record_user_id"), "usage_record", ["user_id"], unique=False)
     op.create_table(
@@ -1490,6 +1565,11 @@ def _guard() -> None:
     for name, (table, columns, when, free) in FROZEN.items():
         for statement in frozen_ddl(name, table=table, columns=columns, when=when, free=free, dialect=dialect):
             op.execute(statement)
+    for statement in facts_start_ddl(dialect):
+        op.execute(statement)
+    for table, columns in FACTS.items():
+        for statement in facts_ddl(table, columns, dialect):
+            op.execute(statement)
 
 
 def downgrade() -> None:
@@ -1508,6 +1588,7 @@ def downgrade() -> None:
     op.drop_table("attestation")
     op.drop_index(op.f("ix_usage_record_user_id"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_started_at"), table_name="usage_record")
+    op.drop_index(op.f("ix_usage_record_lab"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_day"), table_name="usage_record")
     op.drop_table("usage_record")
     op.drop_index(op.f("ix_delivery_user_id"), table_name="delivery")
@@ -1615,6 +1696,7 @@ def downgrade() -> None:
     )
     op.drop_table("leaf")
     op.drop_table("gated_model")
+    op.drop_table("facts_version")
     op.drop_table("clause")
     op.drop_table("checkpoint")
     op.drop_table("blob")
@@ -1628,3 +1710,4 @@ def downgrade() -> None:
             op.execute(f"DROP FUNCTION ao_{table}()")
         for name in FROZEN:
             op.execute(f"DROP FUNCTION fz_{name}()")
+        op.execute("DROP FUNCTION facts_moved()")
