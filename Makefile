@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-vllm check bench lock native native-browser hub-clients
+.PHONY: run test test-vllm check bench litellm lock native native-browser native-fetchers hub-clients
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
@@ -19,7 +19,7 @@ run: .venv/ready native
 	@$(BIN)/portal init --demo
 	@$(BIN)/portal serve --staff-link
 
-test: .venv/ready native native-browser hub-clients
+test: .venv/ready native native-browser native-fetchers hub-clients
 	@$(BIN)/python -m pytest
 
 test-vllm: .venv/ready native # the portal in front of a real vLLM server; an environment of 3.5 GB
@@ -36,11 +36,19 @@ check: .venv/ready
 bench: .venv/ready
 	@$(BIN)/python -m tests.bench
 
+litellm: # a peer for the benchmarks, in an environment of its own
+	@$(PYTHON) -m venv .venvs/litellm
+	@.venvs/litellm/bin/pip install --quiet 'litellm[proxy]==1.106.2' orjson opentelemetry-sdk==1.33.1 \
+	  opentelemetry-exporter-otlp==1.33.1 opentelemetry-instrumentation-fastapi==0.54b1
+
 native: .venv/ready
 	@$(BIN)/python -m tests.native pango
 
 native-browser: .venv/ready
 	@$(BIN)/python -m tests.native chromium
+
+native-fetchers: .venv/ready
+	@$(BIN)/python -m tests.native fetchers
 
 hub-clients: .venv/ready
 	@$(BIN)/python -m tests.hub.environments

@@ -1,66 +1,31 @@
 """The addresses under ``/v1``: the protocol that clients of language models speak."""
 
-import json
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from sqlalchemy.exc import OperationalError
-
-from gated_inference import schemas
+from gated_inference import page, schemas
+from gated_inference.answers import NO_STORE, RETRY_AFTER_S, answer, fail, guarded
 from gated_inference.gate import Gate
 from gated_inference.pool import Pool
-from gated_inference.schemas import Refusal, json_answer
-from portal.access.edge import Door, Offer
+from gated_inference.schemas import BODY_MAX, Refusal, json_answer
+from portal.access.edge import Admission, Door, Offer
 from portal.access.rules import TOKEN_MESSAGES
 from portal.core.actor import Actor
-from portal.core.errors import PortalError
+from portal.edge.durable import Durable
 from portal.edge.health import Figures
-from portal.edge.journal import Journal
-from portal.edge.routes import Answer, Headers, Request
+from portal.edge.routes import Answer, Exchange, Route, Routes
 from portal.usage.rules import Outcome
 
 INFERENCE, PAGE = "inference", "page"
+CODES = {408: "request_timeout", 413: "body_too_large"}
 T = TypeVar("T")
-log = logging.getLogger("portal.inference")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A reason as a page lists it."""
-
-    code: str
-    state: str
-    message: str
-    remedy_text: str
-    remedy_url: str
-    due_at: datetime | None
-
-    @property
-    def url(self) -> str:
-        """Where the remedy is."""
-        return self.remedy_url
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a page shows of an inference: the text, or why there is none."""
-
-    status: int
-    error: str = ""
-    reasons: tuple[Shown, ...] = ()
-    text: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class Inference:
-    """Answers requests under ``/v1`` and completions in pages, all through the same gate."""
+    """Answers requests under ``/v1``, and completions for people on pages, all through the same gate."""
 
-    def __init__(self, door: Door, pool: Pool, journal: Journal, figures: Figures | None = None) -> None:
+    def __init__(self, door: Door, pool: Pool, journal: Durable, figures: Figures | None = None) -> None:
         self.figures = figures or Figures()
         self.door = door
         self.gate = Gate(door, pool, journal, self.figures)
@@ -69,94 +34,102 @@ class Inference:
             "/v1/chat/completions": ("POST", self.chat),
         }  # fmt: skip
 
-    def handle(self, request: Request) -> Answer:
+    def register(self, routes: Routes) -> None:
+        """Answer everything under ``/v1``."""
+        route = Route(self.handle, body_limit=BODY_MAX, refusal=plane_refusal, knows=True)
+        for path, (methods, _) in self.routes.items():
+            routes.add(methods, path, route)
+        routes.add_where("", "/v1/<path:rest>", is_address, route)
+
+    def register_inside(self, routes: Routes) -> None:
+        """Answer the control plane, for people on its pages."""
+        routes.add("POST", page.ADDRESS, Route(page.for_person(self.completions), body_limit=BODY_MAX))
+
+    def handle(self, exchange: Exchange) -> None:
         """Answer anything under ``/v1``."""
-        common: Headers = [("Cache-Control", "no-store"), ("X-Request-Id", request.request_id)]
+        request = exchange.request
         try:
             method, handler = self.routes.get(request.raw_path.rstrip("/"), ("", self.nothing))
             if request.raw_path.startswith("/v1/models/"):
                 method, handler = "GET", self.model
             if method and request.method != method and not (method == "GET" and request.method == "HEAD"):
-                common.append(("Allow", method))
-                raise Refusal(405, "method_not_allowed", f"{request.raw_path} takes {method}.")
-            answer = handler(request)
-        except Refusal as refused:
-            return refused.answer(common)
-        except PortalError as error:
-            return Refusal(error.status, error.code, error.message, retry_after=5).answer(common)
-        except OperationalError:
-            log.exception("request %s", request.request_id)
-            message = "The database does not answer just now. Try again in a moment."
-            return Refusal(503, "database_busy", message, retry_after=5).answer(common)
-        except Exception:
-            log.exception("request %s", request.request_id)
-            message = f"Something is wrong on our side. Tell the operators the request id {request.request_id}."
-            return Refusal(500, "internal_error", message).answer(common)
-        return Answer(answer.status, [*answer.headers, *common], answer.body)
+                refused = Refusal(405, "method_not_allowed", f"{request.raw_path} takes {method}.")
+                answer(exchange, refused, ("Allow", method))
+                return
+            handler(exchange)
+        except Exception as error:  # noqa: BLE001
+            fail(exchange, error)
 
-    def nothing(self, request: Request) -> Answer:
+    def nothing(self, exchange: Exchange) -> None:
         """Say that there is nothing at an address."""
+        request = exchange.request
         raise Refusal(404, "not_found", f"There is nothing at {request.method} {request.raw_path[:200]}.")
 
-    def models(self, request: Request) -> Answer:
+    def models(self, exchange: Exchange) -> None:
         """List the models that are offered."""
-        return json_answer(
-            200, {"object": "list", "data": [_model_json(offer) for offer in self._offered(request)]}, []
-        )
+        self._offered(exchange, lambda offers: {"object": "list", "data": [_model_json(offer) for offer in offers]})
 
-    def model(self, request: Request) -> Answer:
+    def model(self, exchange: Exchange) -> None:
         """Describe one model."""
-        name = unquote(request.raw_path.removeprefix("/v1/models/").rstrip("/"))
-        for offer in self._offered(request):
-            if offer.name == name:
-                return json_answer(200, _model_json(offer), [])
-        raise Refusal(404, "model_not_found", "There is no such model here.", param="model")
+        name = unquote(exchange.request.raw_path.removeprefix("/v1/models/").rstrip("/"))
 
-    def completions(self, request: Request) -> Answer:
+        def find(offers: list[Offer]) -> dict[str, Any]:
+            for offer in offers:
+                if offer.name == name:
+                    return _model_json(offer)
+            raise Refusal(404, "model_not_found", "There is no such model here.", param="model")
+
+        self._offered(exchange, find)
+
+    def completions(self, exchange: Exchange) -> None:
         """Have a prompt continued."""
-        return self._completion(request, INFERENCE)
+        channel = INFERENCE if exchange.request.actor is None else PAGE
+        asked = self._checked(exchange, channel, schemas.ask)
+        if asked is not None:
+            self.gate.run(exchange, asked, channel)
 
-    def chat(self, request: Request) -> Answer:
+    def chat(self, exchange: Exchange) -> None:
         """Say that a model has no chat template, once it is clear that the caller could use it at all."""
-        model = self._checked(request, INFERENCE, schemas.model_of)
-        _, entry = self.gate.admit(request, model, INFERENCE)
-        entry.finish(Outcome.INVALID, reason_code="chat_template_missing")
-        message = f"{model} has no chat template: it continues a text. Use /v1/completions with a prompt."
-        raise Refusal(400, "chat_template_missing", message, param="messages")
+        model = self._checked(exchange, INFERENCE, schemas.model_of)
+        if model is None:
+            return
 
-    def complete(
-        self, actor: Actor, *, model: str, prompt: str, max_tokens: int, temperature: float, request_id: str
-    ) -> Completion:
-        """Continue a prompt for a person on a page: decided, counted and recorded as any other request."""
-        fields = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": temperature}
-        request = Request(
-            "POST", "/v1/completions", body=json.dumps(fields).encode(), request_id=request_id, actor=actor
-        )
+        def admitted(_admission: Admission, entry: Any) -> None:
+            entry.finish(Outcome.INVALID, reason_code="chat_template_missing")
+            message = f"{model} has no chat template: it continues a text. Use /v1/completions with a prompt."
+            raise Refusal(400, "chat_template_missing", message, param="messages")
+
+        self.gate.admit(exchange, model, INFERENCE, admitted)
+
+    def _checked(self, exchange: Exchange, channel: str, check: Callable[[dict[str, Any]], T]) -> T | None:
         try:
-            answer = self._completion(request, PAGE)
+            return check(schemas.read(exchange.request.body))
         except Refusal as refused:
-            return Completion(refused.status, refused.message, tuple(_shown(reason) for reason in refused.reasons))
-        except PortalError as error:
-            return Completion(error.status, error.message)
-        value = json.loads(answer.body) if isinstance(answer.body, bytes) else {}
-        return _completion_of(value)
+            self.gate.invalid(exchange, refused, channel)
+            return None
 
-    def _completion(self, request: Request, channel: str) -> Answer:
-        asked = self._checked(request, channel, schemas.ask)
-        return self.gate.run(request, asked, channel)
+    def _offered(self, exchange: Exchange, say: Callable[[list[Offer]], dict[str, Any]]) -> None:
+        def told(found: tuple[Actor, list[Offer]]) -> None:
+            actor, offers = found
+            if actor.token_error is not None:
+                raise Refusal(401, actor.token_error, TOKEN_MESSAGES[actor.token_error])
+            exchange.send(json_answer(200, say(offers), [NO_STORE]))
 
-    def _checked(self, request: Request, channel: str, check: Callable[[dict[str, Any]], T]) -> T:
-        try:
-            return check(schemas.read(request.body))
-        except Refusal as refused:
-            self.gate.invalid(request, refused, channel)
-            raise
+        self.door.offered(
+            exchange.request, then=guarded(exchange, told), failed=lambda error: fail(exchange, error)
+        )  # fmt: skip
 
-    def _offered(self, request: Request) -> list[Offer]:
-        actor, offers = self.door.offered(request)
-        if actor.token_error is not None:
-            raise Refusal(401, actor.token_error, TOKEN_MESSAGES[actor.token_error])
-        return offers
+
+def is_address(path: str) -> bool:
+    """Say whether a path is one of ours."""
+    return path == "/v1" or path.startswith("/v1/")
+
+
+def plane_refusal(status: int, why: str) -> Answer:
+    """Return what the data plane itself refuses, in the shape that clients here read."""
+    code = CODES.get(status, "bad_request" if status < 500 else "unavailable")  # noqa: PLR2004
+    retry_after = RETRY_AFTER_S if status >= 500 else None  # noqa: PLR2004
+    return Refusal(status, code, why, retry_after=retry_after).answer([NO_STORE])
 
 
 def _model_json(offer: Offer) -> dict[str, Any]:
@@ -166,17 +139,3 @@ def _model_json(offer: Offer) -> dict[str, Any]:
         "owned_by": offer.namespace, "license": f"{release.license_slug}/{release.license_number}",
         "revision": release.revision, "allowed": offer.decision.allowed,
     }  # fmt: skip
-
-
-def _shown(reason: Any) -> Shown:
-    return Shown(reason.code, reason.state, reason.message, reason.remedy_text, reason.url, reason.due_at)
-
-
-def _completion_of(value: dict[str, Any]) -> Completion:
-    choices, usage = value.get("choices"), value.get("usage")
-    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    counts = usage if isinstance(usage, dict) else {}
-    return Completion(
-        200, text=str(first.get("text", "")), prompt_tokens=int(counts.get("prompt_tokens", 0)),
-        completion_tokens=int(counts.get("completion_tokens", 0)),
-    )  # fmt: skip

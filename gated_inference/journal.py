@@ -1,48 +1,62 @@
-"""The lines that an inference leaves: one before an engine is asked, one before the last byte of the answer."""
+"""The line that an inference leaves before the last byte of its answer, and what is written of it until then."""
 
 import time
-from datetime import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from portal.core.clock import utcnow
+from portal.edge.durable import Durable
 from portal.edge.health import Figures
-from portal.edge.journal import Journal
 from portal.usage.rules import Counters, Limits, Outcome, Record, counts_as_call, day_of, use_finished
+
+PROMPT, COMPLETION = (Figures.named("portal_text_tokens_total", kind=kind) for kind in ("prompt", "completion"))
 
 
 class Entry:
-    """What is written about one request: opened at most once, finished exactly once, whatever becomes of it."""
+    """What is written about one request: finished exactly once, whatever becomes of it.
 
-    def __init__(self, journal: Journal, counters: Counters, figures: Figures, opened: Record) -> None:
-        self.journal, self.counters, self.figures, self.opened = journal, counters, figures, opened
-        self.finished = False
-        self.silent = False
-        self._began = time.monotonic()
-        self._day = day_of(datetime.fromisoformat(opened["started_at"]))
+    Args:
+        known: what the line says of every request under the same admission.
+        said: what it says of this one.
+        silent: only counted, never written.
+    """
+
+    __slots__ = (
+        "_at", "_began", "_reserved", "counters", "figures", "finished", "journal", "known", "said", "silent", "written"
+    )  # fmt: skip
+
+    def __init__(
+        self, journal: Durable, counters: Counters, figures: Figures, known: Mapping[str, Any], said: dict[str, Any],
+        *, silent: bool = False,
+    ) -> None:  # fmt: skip
+        self.journal, self.counters, self.figures, self.silent = journal, counters, figures, silent
+        self._at, self._began = utcnow(), time.monotonic()
+        self.known, self.said = known, said
+        said["started_at"] = self._at.isoformat()
+        self.finished = self.written = False
         self._reserved: int | None = None
-        self._open = False
+
+    @property
+    def opened(self) -> Record:
+        """The line that says that it began."""
+        return {**self.known, **self.said, "at": self.said["started_at"]}
 
     def reserve(self, text_tokens: int, limits: Limits) -> str | None:
         """Set text tokens and one call aside, or return the reason code of the limit in the way."""
-        at = datetime.fromisoformat(self.opened["started_at"])
-        code = self.counters.reserve(self.opened["user_id"], text_tokens, limits, at)
+        code = self.counters.reserve(self.known["user_id"], text_tokens, limits, self._at)
         if code is None:
-            self._reserved = self.opened["reserved"] = text_tokens
+            self._reserved = self.said["reserved"] = text_tokens
         return code
 
-    def open(self) -> None:
-        """Write that an engine is about to be asked."""
-        try:
-            self.journal.append(self.opened)
-        except BaseException:
-            self.finished = True
-            self._settle(0, counts=False)
-            raise
-        self.figures.add("portal_in_flight")
-        self._open = True
+    def give_back(self) -> None:
+        """Forget about a request that was not even begun."""
+        self.finished = True
+        self._settle(0, counts=False)
 
     def finish(
-        self, outcome: Outcome, *, reason_code: str = "", prompt_tokens: int = 0, completion_tokens: int = 0
-    ) -> None:
+        self, outcome: Outcome, *, reason_code: str = "", prompt_tokens: int = 0, completion_tokens: int = 0,
+        **more: Any,
+    ) -> None:  # fmt: skip
         """Write how it ended and settle what was set aside; the first end counts.
 
         Raises:
@@ -55,22 +69,22 @@ class Entry:
         if not counts:
             prompt_tokens = completion_tokens = 0
         self._settle(prompt_tokens + completion_tokens, counts=counts)
-        if self._open:
-            self.figures.add("portal_in_flight", -1)
-        self.figures.add("portal_requests_total", channel=self.opened["channel"], outcome=outcome.value)
-        self.figures.add("portal_text_tokens_total", prompt_tokens, kind="prompt")
-        self.figures.add("portal_text_tokens_total", completion_tokens, kind="completion")
+        figures = self.figures
+        figures.add(("portal_requests_total", (("channel", self.said["channel"]), ("outcome", str(outcome)))))
+        if counts:
+            figures.add(PROMPT, prompt_tokens)
+            figures.add(COMPLETION, completion_tokens)
         if self.silent:
             return
         ms = int((time.monotonic() - self._began) * 1000)
         line = use_finished(
-            self.opened, at=utcnow(), outcome=outcome, reason_code=reason_code, prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens, ms=ms,
+            self.known, self.said, at=utcnow(), outcome=outcome, reason_code=reason_code, prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens, ms=ms, **more,
         )  # fmt: skip
         self.journal.append(line)
 
     def _settle(self, used: int, *, counts: bool) -> None:
         if self._reserved is not None:
-            person = self.opened["user_id"]
-            self.counters.settle(person, self._day, self._reserved, used, counts_as_call=counts)
+            person, day = self.known["user_id"], day_of(self._at)
+            self.counters.settle(person, day, self._reserved, used, counts_as_call=counts)
             self._reserved = None

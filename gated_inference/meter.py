@@ -1,39 +1,25 @@
-"""Counting what an engine writes, while it writes it."""
+"""Counting what an engine writes, and reading its answers closely where that is needed."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-from portal.edge.upstream import Lost
+import orjson
 
-EVENT_MAX = 1 << 20
 WHOLE_MAX = 32 << 20
-DONE = b"[DONE]"
 COUNT_MAX = 10_000_000
+TAIL = 700
+USAGE = b'"usage"'
 
 
-def events(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Give the data of each server-sent event, and an empty one for each moment of silence; comments are dropped."""
-    rest = b""
-    for piece in pieces:
-        if not piece:
-            yield b""
-            continue
-        rest = (rest + piece).replace(b"\r\n", b"\n")
-        *whole, rest = rest.split(b"\n\n")
-        if len(rest) > EVENT_MAX:
-            raise Lost("an event without end")
-        for event in whole:
-            data = b"\n".join(line[5:].lstrip(b" ") for line in event.split(b"\n") if line.startswith(b"data:"))
-            if data:
-                yield data
+class Lost(Exception):
+    """An engine's answer cannot be finished: it went away, fell silent or wrote nonsense."""
 
 
 def parse(data: bytes) -> dict[str, Any]:
     """Read what an engine wrote as a JSON object, or raise `Lost`."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
         raise Lost("the engine wrote no JSON") from None
     if not isinstance(value, dict):
         raise Lost("the engine wrote no JSON object")
@@ -43,19 +29,46 @@ def parse(data: bytes) -> dict[str, Any]:
 class Meter:
     """How many text tokens one request used so far: by what the engine says, else by what came out of it."""
 
+    __slots__ = ("completion_tokens", "prompt_tokens", "told")
+
     def __init__(self, prompt_estimate: int) -> None:
         self.prompt_tokens = prompt_estimate
         self.completion_tokens = 0
+        self.told = False
 
     def see(self, value: dict[str, Any]) -> None:
         """Count a whole answer or one event of a stream."""
         usage = value.get("usage")
         if isinstance(usage, dict):
+            self.told = True
             self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
             self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)
         else:
             choices = value.get("choices")
             self.completion_tokens += sum(1 for choice in choices if _wrote(choice)) if isinstance(choices, list) else 0
+
+    def see_tail(self, data: bytes) -> None:
+        """Look for the counts in the last bytes of a stream, if they were not told by an event of their own."""
+        if not self.told and (usage := usage_in(data[-TAIL:])) is not None:
+            self.see({"usage": usage})
+
+
+def usage_in(tail: bytes) -> dict[str, Any] | None:
+    """Return the last counts in some JSON.
+
+    The bytes looked for cannot be the model's words, in which each quote is escaped. Engines also write null there,
+    and objects in it.
+    """
+    at = tail.rfind(USAGE)
+    while at >= 0:
+        rest = tail[at + len(USAGE) :].lstrip(b" :").decode("utf-8", "replace")
+        if rest.startswith("{"):
+            try:
+                return dict(json.JSONDecoder().raw_decode(rest)[0])
+            except ValueError:
+                return None
+        at = tail.rfind(USAGE, 0, at)
+    return None
 
 
 def is_usage_only(value: dict[str, Any]) -> bool:

@@ -1,30 +1,33 @@
 """Which engine answers: several servers and labs, the healthy ones, the least busy first; always over HTTP."""
 
-import json
+import asyncio
 import logging
-import threading
+import math
 import time
-import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import orjson
 
 from gated_inference.meter import WHOLE_MAX
-from portal.core.config import SettingError, Settings
+from gated_inference.servers import Server, servers_of
+from portal.core.config import Settings
 from portal.core.errors import Unavailable
-from portal.edge.upstream import Address, Exchange, Lost, Unreachable
+from portal.edge.upstream import Call, Connections
 
 FAILURES = 2
 TRIES = 2
+SWEEP_S = 0.25
 CHECK_S = 5.0
 CHECK_NEAR_S = 1.0
 CHECK_ANSWER_S = 5.0
 BACK_OFF_S = 60.0
 BACK_OFF_NEAR_S = 1.0
 RETRY_AFTER_S = 5
-FIELDS = {"model": str, "url": str, "key": str, "weight": (int, float), "lab": str, "name": str}
+UNWELL = 1e9  # worse than any load: only where no engine is well
+END = b"0\r\n\r\n"
+COMPLETIONS = "/v1/completions"
+JSON_BODY = ("Content-Type", "application/json")
 log = logging.getLogger("portal.engines")
 
 
@@ -38,37 +41,21 @@ class NoEngine(Unavailable):
         self.retry_after = RETRY_AFTER_S
 
 
-@dataclass(frozen=True)
-class Server:
-    """An OpenAI-compatible server for one model, or, where `model` is empty, for whatever it says it has.
-
-    `name` is what the server calls the model, `lab` whose it is, and `weight` how much it can do beside the others.
-    """
-
-    address: Address
-    model: str = ""
-    name: str = ""
-    key: str = ""
-    weight: float = 1.0
-    lab: str = ""
-
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """What each request to it carries."""
-        return [("Authorization", f"Bearer {self.key}")] if self.key else []
-
-
 class Engine:
     """A server with what is known of it now."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, first_byte_s: float = 120.0, silence_s: float = 60.0) -> None:
         self.server = server
+        self.connections = Connections(server.address, first_byte_s=first_byte_s, silence_s=silence_s)
+        self.checks = Connections(server.address, first_byte_s=CHECK_ANSWER_S, silence_s=CHECK_ANSWER_S)
+        self.head = server.address.request("POST", COMPLETIONS, [JSON_BODY, *server.headers])
         self.running = 0
         self.failures = 0
-        self.problem = ""
+        self.problem = "not asked yet"
         self.models: frozenset[str] | None = None
         self.next_check = 0.0
-        self._lock = threading.Lock()
+        self.leaving = False
+        self._checking = False
 
     @property
     def healthy(self) -> bool:
@@ -79,240 +66,304 @@ class Engine:
         """Say whether it has a model, as far as it is known."""
         return self.server.model == model or (not self.server.model and (self.models is None or model in self.models))
 
-    def busy(self, by: int) -> None:
-        """Count a request that begins or ends there."""
-        with self._lock:
-            self.running += by
-
     def failed(self, why: str) -> None:
         """Remember a failure; after two in a row it is left alone, longer each time, until it answers again."""
-        with self._lock:
-            self.failures += 1
-            longest = BACK_OFF_NEAR_S if self.server.address.uds else BACK_OFF_S
-            wait = min(longest, 2.0 ** min(self.failures - FAILURES, 6)) if self.failures >= FAILURES else 0.0
-            self.next_check = time.monotonic() + wait
-            self.problem = why
-            self.models = None
+        self.failures += 1
+        longest = BACK_OFF_NEAR_S if self.server.address.uds else BACK_OFF_S
+        wait = min(longest, 2.0 ** min(self.failures - FAILURES, 6)) if self.failures >= FAILURES else 0.0
+        self.next_check = time.monotonic() + wait
+        self.problem = why
+        self.models = None
 
     def worked(self) -> None:
         """Remember that it answered."""
-        with self._lock:
-            self.failures, self.problem = 0, ""
-            self.next_check = time.monotonic() + (CHECK_NEAR_S if self.server.address.uds else CHECK_S)
+        self.failures, self.problem = 0, ""
+        self.next_check = time.monotonic() + (CHECK_NEAR_S if self.server.address.uds else CHECK_S)
 
     def check(self) -> None:
         """Ask it whether it is well; where it serves whatever it has, ask what that is."""
-        path = "/health" if self.server.model else "/v1/models"
-        try:
-            status, body = _get(self.server, path)
-            if status >= 500:  # noqa: PLR2004
-                raise Lost(f"answered {status}")
-            if not self.server.model:
-                names = frozenset(str(entry["id"]) for entry in json.loads(body)["data"])
-        except (Unreachable, Lost, ValueError, KeyError, TypeError) as error:
-            self.failed(str(error) or type(error).__name__)
+        if self._checking:
             return
-        if not self.server.model:
-            self.models = names
+        self._checking = True
+        path = "/health" if self.server.model else "/v1/models"
+        request = self.server.address.request("GET", path, self.server.headers) + b"\r\n"
+        self.checks.ask(_Check(self), request)
+
+    def checked(self, status: int, body: bytes) -> None:
+        """Learn from its answer."""
+        self._checking = False
+        try:
+            if status >= 500:  # noqa: PLR2004
+                raise ValueError(f"answered {status}")
+            if not self.server.model:
+                self.models = frozenset(str(entry["id"]) for entry in orjson.loads(body)["data"])
+        except (ValueError, KeyError, TypeError) as error:
+            self.unchecked(str(error) or type(error).__name__)
+            return
         self.worked()
 
-
-def _get(server: Server, path: str) -> tuple[int, bytes]:
-    exchange = Exchange(server.address, first_byte_s=CHECK_ANSWER_S, silence_s=CHECK_ANSWER_S)
-    try:
-        exchange.send("GET", path, headers=server.headers)
-        status = exchange.head()
-        return status, whole(exchange.pieces())
-    finally:
-        exchange.close()
-
-
-def whole(pieces: Iterator[bytes]) -> bytes:
-    """Put an answer together, up to a size that no honest engine reaches."""
-    parts: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        parts.append(piece)
-        size += len(piece)
-        if size > WHOLE_MAX:
-            raise Lost("an answer without end")
-    return b"".join(parts)
-
-
-class Running:
-    """An answer that an engine began; leaving it tells the engine to stop."""
-
-    def __init__(self, engine: Engine, exchange: Exchange, pieces: Iterator[bytes], first: bytes) -> None:
-        self.server = engine.server
-        self.status = exchange.status
-        self._engine, self._exchange, self._pieces, self._first = engine, exchange, pieces, first
-        self._open = True
-
-    def pieces(self) -> Iterator[bytes]:
-        """Give the body as it comes, with empty pieces in moments of silence."""
-        yield self._first
-        yield from self._pieces
-
     def close(self) -> None:
-        """Let go of the engine, whether it was done or not."""
-        if self._open:
-            self._open = False
-            self._exchange.close()
-            self._engine.busy(-1)
+        """Let go of it."""
+        self.connections.close()
+        self.checks.close()
+
+    def unchecked(self, why: str) -> None:
+        """Learn that it did not answer."""
+        self._checking = False
+        self.failed(why)
+
+
+class _Check(Call):
+    """A question about an engine's health."""
+
+    __slots__ = ("body", "engine", "status")
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine, self.status, self.body = engine, 0, b""
+
+    def head(self, status: int, _fields: dict[bytes, bytes]) -> bool:
+        self.status = status
+        return False
+
+    def data(self, data: bytes) -> None:
+        if len(self.body) < WHOLE_MAX:
+            self.body += data
+
+    def done(self) -> None:
+        self.engine.checked(self.status, self.body)
+
+    def lost(self, why: str) -> None:
+        self.engine.unchecked(why)
+
+
+class Asker(Protocol):
+    """Whoever an engine writes for; told one of `done`, `lost` and `nobody` at the end."""
+
+    def begun(self, status: int, fields: dict[bytes, bytes]) -> bool:
+        """Hear that an answer begins; return whether it is wanted as it comes, framing included."""
+
+    def data(self, data: bytes) -> None:
+        """Take a piece of it."""
+
+    def done(self) -> None:
+        """Hear that it is whole."""
+
+    def lost(self, why: str) -> None:
+        """Hear that the engine went away in the middle."""
+
+    def nobody(self, error: NoEngine) -> None:
+        """Hear that no engine answers."""
+
+
+class Running(Call):
+    """A request that engines are asked one after the other, until the first byte of an answer comes."""
+
+    __slots__ = ("_asker", "_busy", "_ending", "_error", "_fields", "_first", "_pool", "_status", "_tried", "engine",
+                 "model")  # fmt: skip
+
+    def __init__(self, pool: "Pool", asker: Asker, model: str, fields: dict[str, Any]) -> None:
+        super().__init__()
+        self._pool, self._asker, self.model, self._fields = pool, asker, model, fields
+        self._tried: list[Engine] = []
+        self._error: NoEngine | None = None
+        self._ending: bytes | None = None
+        self._first, self._busy = True, False
+        self._status = 0
+        self.engine: Engine | None = None
+
+    @property
+    def renamed(self) -> bool:
+        """Say whether the engine calls the model otherwise."""
+        return self.engine is not None and self.engine.server.name not in {"", self.model}
+
+    def next(self) -> None:
+        """Ask the next engine, if there is one and it is not one too many."""
+        self._leave()
+        engine = self._pool.choose(self.model, self._tried) if len(self._tried) < TRIES else None
+        if engine is None:
+            message = f"No engine for {self.model} answers just now. Try again in a moment."
+            self._asker.nobody(self._error or NoEngine("engine_unavailable", message))
+            return
+        self._tried.append(engine)
+        if engine.connections.full:
+            self._error = overloaded(self.model, 429)
+            self.next()
+            return
+        body = orjson.dumps({**self._fields, "model": engine.server.name or self.model})
+        engine.running += 1
+        self.engine, self._first, self._busy = engine, True, True
+        engine.connections.ask(self, b"%bContent-Length: %d\r\n\r\n%b" % (engine.head, len(body), body))
+
+    def cancel(self) -> None:
+        """Let go of the engine; that tells it to stop."""
+        self._leave()
+        super().cancel()
+
+    def end(self, rest: bytes) -> None:
+        """End an answer in ready made chunks whose last event the asker has seen; `rest` is what came behind it.
+
+        The connection is kept for others once nothing but the chunk that ends the answer has come.
+        """
+        self._leave()
+        self._ending, self.sink = b"", self._read_rest
+        self._read_rest(rest)
+
+    # What a connection says
+
+    def head(self, status: int, fields: dict[bytes, bytes]) -> bool:
+        """Take a head: pass it on, or ask elsewhere what this engine cannot answer."""
+        if status == 200 or (400 <= status < 500 and status not in ELSEWHERE):  # noqa: PLR2004
+            self._status = 0
+            return self._asker.begun(status, fields)
+        self._status = status
+        return False
+
+    def data(self, data: bytes) -> None:
+        """Take the first piece of an answer: from here on it is the asker's alone."""
+        if self._status:
+            return
+        self._first = False
+        engine = self.engine
+        if engine is not None and engine.failures:
+            engine.worked()
+        self.sink = self._asker.data
+        self.sink(data)
+
+    def done(self) -> None:
+        """Take the end of an answer."""
+        status, self._status = self._status, 0
+        if not status and not self._first:
+            self._leave()
+            self._asker.done()
+        elif status in {429, 503}:
+            self._error = overloaded(self.model, status)
+            self.next()
+        elif status == 404:  # noqa: PLR2004
+            message = f"No engine has {self.model} loaded just now. Try again in a moment."
+            self._error = NoEngine("engine_unavailable", message)
+            self.next()
+        else:
+            self._failed(f"answered {status}" if status else "an empty answer")
+
+    def lost(self, why: str) -> None:
+        """Take a loss: before the first byte another engine is asked."""
+        self._status = 0
+        if self._ending is not None:
+            return
+        if self._first:
+            self._failed(why)
+        else:
+            self._leave()
+            self._asker.lost(why)
+
+    def _failed(self, why: str) -> None:
+        engine = self.engine
+        if engine is not None:
+            engine.failed(why)
+            log.warning("engine %s for %s failed: %s", engine.server.title, self.model, why)
+        self.next()
+
+    def _read_rest(self, data: bytes) -> None:
+        self._ending = (self._ending or b"") + data
+        if self._ending == END or not END.startswith(self._ending):
+            self.over(keep=self._ending == END)
+
+    def _leave(self) -> None:
+        if self._busy and self.engine is not None:
+            self._busy = False
+            self.engine.running -= 1
+
+
+ELSEWHERE = frozenset({401, 403, 404, 429})
+
+
+def overloaded(model: str, status: int) -> NoEngine:
+    """Say that the engines have too much to do."""
+    message = f"The engines for {model} have too much to do. Try again in a moment."
+    return NoEngine("engine_overloaded", message, status=status, overloaded=True)
 
 
 class Pool:
-    """The engines of a portal."""
+    """The engines of a portal. It looks after them from `start` on."""
 
     def __init__(self, servers: Sequence[Server], *, first_byte_s: float = 120.0, silence_s: float = 60.0) -> None:
-        self.engines = [Engine(server) for server in servers]
         self.first_byte_s, self.silence_s = first_byte_s, silence_s
+        self.engines = [self._engine(server) for server in servers]
         self._turn = 0
-        self._stop = threading.Event()
-        self._watcher: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._swept = 0.0
 
-    def open(self, model: str, fields: dict[str, Any], idle: Callable[[], None]) -> Running:
-        """Have the least busy healthy engine begin an answer; fails over to another one before its first byte only.
+    def start(self) -> None:
+        """Begin to look after the engines."""
+        self._swept = time.monotonic()
+        self._sweep()
 
-        `idle` is called again and again while nothing comes; what it raises ends the request at the engine.
-
-        Raises:
-            NoEngine: none is there, or none could answer.
-        """
-        self._watch()
-        error = NoEngine("engine_unavailable", f"No engine for {model} answers just now. Try again in a moment.")
-        tried: list[Engine] = []
-        for _ in range(TRIES):
-            engine = self._choose(model, tried)
-            if engine is None:
-                break
-            tried.append(engine)
-            try:
-                running = self._begin(engine, model, fields, idle)
-            except (Unreachable, Lost) as failure:
-                engine.failed(str(failure) or type(failure).__name__)
-                log.warning("engine %s for %s failed: %s", engine.server.address.authority, model, failure)
-                continue
-            except NoEngine as failure:
-                error = failure
-                continue
-            engine.worked()
-            return running
-        raise error
+    def ask(self, asker: Asker, model: str, fields: dict[str, Any]) -> Running:
+        """Have the least busy healthy engine answer; what comes of it comes to the asker, after this has returned."""
+        running = Running(self, asker, model, fields)
+        running.next()
+        return running
 
     def trouble(self) -> str:
         """Say what is wrong: which models no engine answers for; empty when each has one."""
-        self._watch()
-        for engine in self.engines:
-            if engine.failures or not engine.next_check:
-                engine.check()
         models = {engine.server.model for engine in self.engines}
-        down = {m for m in models if not any(e.healthy and not e.failures for e in self.engines if e.server.model == m)}
+        down = {m for m in models if all(e.problem for e in self.engines if e.server.model == m)}
         found = [f"{e.server.model or 'embedded'}: {e.problem}" for e in self.engines if e.server.model in down]
         return "; ".join(found)
 
     def close(self) -> None:
-        """Stop looking after the engines."""
-        self._stop.set()
+        """Let go of all engines."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for engine in self.engines:
+            engine.close()
 
-    def _choose(self, model: str, tried: list[Engine]) -> Engine | None:
-        with self._lock:
-            self._turn += 1
-            free = [e for e in self.engines if e.serves(model) and e not in tried]
-            ready = [e for e in free if e.healthy or e.next_check <= time.monotonic()]
-            offset = self._turn % len(ready) if ready else 0
-            ordered = ready[offset:] + ready[:offset]
-            return min(ordered, key=lambda e: (not e.healthy, e.running / e.server.weight), default=None)
+    def replace(self, servers: Sequence[Server]) -> None:
+        """Take other servers; those that are gone finish what they work on and are asked no more."""
+        known = {engine.server: engine for engine in self.engines}
+        stay = [known.pop(server) if server in known else self._engine(server) for server in servers]
+        for engine in stay:
+            engine.leaving = False
+        for engine in known.values():
+            engine.leaving = True
+        self.engines = [*stay, *known.values()]
 
-    def _begin(self, engine: Engine, model: str, fields: dict[str, Any], idle: Callable[[], None]) -> Running:
-        server = engine.server
-        body = json.dumps({**fields, "model": server.name or model}, separators=(",", ":")).encode("ascii")
-        engine.busy(1)
-        with _undone(lambda: engine.busy(-1)):
-            exchange = Exchange(server.address, first_byte_s=self.first_byte_s, silence_s=self.silence_s)
-            with _undone(exchange.close):
-                headers = [("Content-Type", "application/json"), *server.headers]
-                exchange.send("POST", "/v1/completions", body=body, headers=headers)
-                status = exchange.head(idle)
-                _judge(status, model)
-                pieces = exchange.pieces()
-                first = _first(pieces, idle)
-                return Running(engine, exchange, pieces, first)
+    def choose(self, model: str, tried: Sequence[Engine]) -> Engine | None:
+        """Return the engine with the least to do for its weight, among the healthy ones where there are any."""
+        engines, now = self.engines, time.monotonic()
+        self._turn += 1
+        best, least, count = None, math.inf, len(engines)
+        for number in range(self._turn, self._turn + count):
+            engine = engines[number % count]
+            if engine.leaving or not engine.serves(model) or engine in tried:
+                continue
+            busy = engine.running / engine.server.weight
+            if engine.failures >= FAILURES:
+                if engine.next_check > now:
+                    continue
+                busy += UNWELL
+            if busy < least:
+                best, least = engine, busy
+        return best
 
-    def _watch(self) -> None:
-        with self._lock:
-            if self._watcher is None and self.engines:
-                self._watcher = threading.Thread(target=self._look_after, name="engines", daemon=True)
-                self._watcher.start()
+    def _engine(self, server: Server) -> Engine:
+        return Engine(server, first_byte_s=self.first_byte_s, silence_s=self.silence_s)
 
-    def _look_after(self) -> None:
-        while not self._stop.wait(0.5):
-            for engine in self.engines:
-                if engine.next_check <= time.monotonic():
-                    engine.check()
-
-
-@contextmanager
-def _undone(undo: Callable[[], None]) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            undo()
-        raise
-
-
-def _judge(status: int, model: str) -> None:
-    """Raise for what an engine says about itself, not about the request."""
-    if status in {429, 503}:
-        message = f"The engines for {model} have too much to do. Try again in a moment."
-        raise NoEngine("engine_overloaded", message, status=status, overloaded=True)
-    if status == 404:  # noqa: PLR2004
-        raise NoEngine("engine_unavailable", f"No engine has {model} loaded just now. Try again in a moment.")
-    if status >= 500 or status in {401, 403} or 200 < status < 400:  # noqa: PLR2004
-        raise Lost(f"answered {status}")
-
-
-def _first(pieces: Iterator[bytes], idle: Callable[[], None]) -> bytes:
-    for piece in pieces:
-        if piece:
-            return piece
-        idle()
-    raise Lost("an empty answer")
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        passed, self._swept = now - self._swept, now
+        for engine in self.engines:
+            engine.connections.sweep(passed)
+            engine.checks.sweep(passed)
+            if engine.next_check <= now and not engine.leaving:
+                engine.check()
+            if engine.leaving and not engine.running:
+                engine.close()
+        self.engines = [e for e in self.engines if e.running or not e.leaving]
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
 
 def make_pool(settings: Settings) -> Pool:
     """Return the engines that the settings name."""
-    if settings.engines == "embedded":
-        return Pool([Server(Address(uds=settings.engine_socket))])
-    return Pool(read_servers(Path(settings.engines)))
-
-
-def read_servers(path: Path) -> list[Server]:
-    """Read a file of ``[[servers]]``, or raise `SettingError` that names what is wrong in it."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingError(f"PORTAL_ENGINES: cannot read {path}: {error}") from None
-    entries = table.get("servers")
-    if set(table) != {"servers"} or not isinstance(entries, list) or not entries:
-        raise SettingError(f"PORTAL_ENGINES: {path} holds one [[servers]] for each server, and nothing else")
-    return [_server(entry, f"PORTAL_ENGINES: {path}, server {number}") for number, entry in enumerate(entries, 1)]
-
-
-def _server(entry: dict[str, Any], where: str) -> Server:
-    for name, value in entry.items():
-        if name not in FIELDS or isinstance(value, bool) or not isinstance(value, FIELDS[name]):  # type: ignore[arg-type]
-            raise SettingError(f"{where}: {name} is not known, or not of its kind")
-    if not entry.get("model") or not entry.get("url"):
-        raise SettingError(f"{where}: needs model and url")
-    weight = float(entry.get("weight", 1.0))
-    if not 0 < weight <= 1_000:  # noqa: PLR2004
-        raise SettingError(f"{where}: weight is greater than 0 and at most 1000")
-    try:
-        address = Address.parse(entry["url"])
-    except ValueError as error:
-        raise SettingError(f"{where}: url: {error}") from None
-    kept = {name: entry[name] for name in ("model", "key", "lab") if name in entry}
-    return Server(address, name=entry.get("name", entry["model"]), weight=weight, **kept)
+    return Pool(servers_of(settings))

@@ -2,9 +2,12 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from portal.access.rules import Reason
 from portal.core.errors import reason_json
@@ -18,7 +21,10 @@ CHOICES_MAX = 4
 PROMPTS_MAX = 16
 MODEL_MAX = 200
 INTEGER_MAX = 2**63
+SAFE_FLOAT = 1e15  # a larger one may have been an integer
+SPACED = re.compile(rb'"[ \t\r\n]+:').search
 BYTES_PER_TOKEN = 3
+HALF = "holds half a character (a lone surrogate)."
 # fmt: off
 PASSED_ON = frozenset({
     "prompt", "max_tokens", "temperature", "top_p", "n", "stream", "stop", "seed", "logprobs", "echo", "top_k", "min_p",
@@ -27,6 +33,7 @@ PASSED_ON = frozenset({
 # fmt: on
 # Fields that say something to us and nothing to an engine, which is never told who asks.
 OURS = frozenset({"model", "stream_options", "user"})
+KNOWN = PASSED_ON | OURS
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -73,11 +80,10 @@ class Refusal(Exception):
 
 def json_answer(status: int, body: Any, headers: Headers) -> Answer:
     """Return an answer in JSON."""
-    data = json.dumps(body, separators=(",", ":")).encode("ascii")
-    return Answer(status, [("Content-Type", "application/json"), ("Content-Length", str(len(data))), *headers], data)
+    return Answer(status, [("Content-Type", "application/json"), *headers], orjson.dumps(body))
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Ask:
     """A request for text, checked as far as the gate needs; `fields` is what an engine is told beside the model.
 
@@ -96,6 +102,38 @@ def read(body: bytes) -> dict[str, Any]:
     """Parse a body once and strictly, or raise `Refusal`: what is checked here is what an engine gets."""
     if len(body) > BODY_MAX:
         raise Refusal(413, "body_too_large", f"The body is larger than {BODY_MAX:,} bytes.")
+    value = _read_plain(body)
+    return _read_strictly(body) if value is None else value
+
+
+def _read_plain(body: bytes) -> dict[str, Any] | None:
+    """Parse the common sort of body quickly; None where something about it must be looked at more closely."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    names = len(value)
+    for part in value.values():
+        kind = type(part)
+        if kind is str or kind is bool or part is None:
+            continue
+        if kind is int and -INTEGER_MAX <= part < INTEGER_MAX:
+            continue
+        if kind is float and -SAFE_FLOAT < part < SAFE_FLOAT:
+            continue
+        if kind is list and all(type(one) is str for one in part):
+            continue
+        if kind is dict and all(type(one) is bool for one in part.values()):
+            names += len(part)
+            continue
+        return None
+    # A name that stands twice is there once now; then the body holds more names than were found.
+    return value if body.count(b'":') == names and SPACED(body) is None else None
+
+
+def _read_strictly(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(
             body.decode("utf-8"), object_pairs_hook=_checked, parse_constant=_constant, parse_float=_finite,
@@ -109,6 +147,11 @@ def read(body: bytes) -> dict[str, Any]:
         raise Refusal(400, "body_not_object", "The body is not a JSON object.")
     if _depth(value) > DEPTH_MAX:
         raise Refusal(400, "body_too_deep", f"The body is nested deeper than {DEPTH_MAX} levels.")
+    for name, given in value.items():
+        try:
+            orjson.dumps(given)  # as it goes to an engine
+        except TypeError:
+            raise Refusal(400, "invalid_field", f"{name[:MODEL_MAX]} {HALF}", param=name[:MODEL_MAX]) from None
     return value
 
 
@@ -116,18 +159,18 @@ def ask(value: dict[str, Any]) -> Ask:
     """Check what was asked for, or raise `Refusal` that names the field."""
     model = model_of(value)
     checked = _Fields(value, model)
-    unknown = sorted(set(value) - PASSED_ON - OURS)
-    if unknown:
+    if not KNOWN.issuperset(value):
+        unknown = sorted(set(value) - KNOWN)
         raise checked.bad(unknown[0][:MODEL_MAX], f"The field {unknown[0][:MODEL_MAX]!r} is not supported here.")
-    stream = checked.flag("stream")
-    include_usage = checked.include_usage(stream=stream)
+    stream = "stream" in value and checked.flag("stream")
+    include_usage = "stream_options" in value and checked.include_usage(stream=stream)
     max_tokens = checked.whole("max_tokens", DEFAULT_TOKENS, TOKENS_MAX)
-    choices = checked.whole("n", 1, CHOICES_MAX)
+    choices = checked.whole("n", 1, CHOICES_MAX) if "n" in value else 1
     prompts, estimate = checked.prompt()
-    fields = {name: value[name] for name in value if name in PASSED_ON and value[name] is not None}
-    fields |= {"max_tokens": max_tokens}
+    fields = {name: given for name, given in value.items() if given is not None and name in PASSED_ON}
+    fields["max_tokens"] = max_tokens
     if stream:
-        fields |= {"stream": True, "stream_options": {"include_usage": True}}
+        fields["stream_options"] = {"include_usage": True}
     reserve = estimate + prompts * choices * max_tokens
     return Ask(model, fields, stream, include_usage, reserve, estimate)
 
@@ -137,7 +180,7 @@ def model_of(value: dict[str, Any]) -> str:
     model = value.get("model")
     if model is None:
         raise Refusal(400, "model_missing", 'Name the model: "model": "NAMESPACE/NAME".', param="model")
-    if not isinstance(model, str) or not model or len(model) > MODEL_MAX or not model.isprintable() or _odd(model):
+    if not isinstance(model, str) or not model or len(model) > MODEL_MAX or not model.isprintable():
         raise Refusal(400, "model_name", "model is a name such as NAMESPACE/NAME.", param="model")
     return model
 
@@ -195,17 +238,11 @@ class _Fields:
         raise self.bad("prompt", f"prompt is a text, token numbers, or a list of up to {PROMPTS_MAX} of either.")
 
     def _estimate(self, text: str) -> int:
-        if _odd(text):
-            raise self.bad("prompt", "prompt holds half a character (a lone surrogate).")
         return len(text.encode()) // BYTES_PER_TOKEN + 1
 
 
 def _is_tokens(given: list[Any]) -> bool:
     return all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in given)
-
-
-def _odd(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class _NoNumber:
@@ -218,6 +255,8 @@ NO_NUMBER = _NoNumber()
 def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object, and refuse by name a field that is there twice or holds a number that cannot be."""
     found = dict(pairs)
+    if not all(_is_whole(name) for name in found):
+        raise Refusal(400, "invalid_field", f"The name of a field {HALF}")
     if len(found) != len(pairs):
         twice = next(name for name, _ in pairs if sum(other == name for other, _ in pairs) > 1)
         raise Refusal(400, "field_twice", f"The field {twice[:MODEL_MAX]!r} is there twice.", param=twice[:MODEL_MAX])
@@ -226,6 +265,15 @@ def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             message = f"{name[:MODEL_MAX]} holds a number that is not finite, or too large."
             raise Refusal(400, "number_out_of_range", message, param=name[:MODEL_MAX])
     return found
+
+
+def _is_whole(text: str) -> bool:
+    """Say whether a text can be written at all."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _holds_no_number(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from portal import commands, commands_proof
+from portal import commands, commands_proof, shelf, upkeep
 from portal.commands import fail, json_option, show
 from portal.core.config import SettingError, Settings
 from portal.core.errors import PortalError
@@ -56,8 +56,16 @@ def serve(staff_link: bool) -> None:
 
 
 @main.command()
+def edge() -> None:
+    """Run what owns the port: model output, weight bytes, and the way to all else (data plane)."""
+    from portal import processes
+
+    processes.become_edge(Settings.from_env())
+
+
+@main.command()
 def web() -> None:
-    """Run the pages and programs' addresses (control plane)."""
+    """Run the pages and programs' addresses (control plane), behind the data plane."""
     from portal import processes
 
     processes.become_web(Settings.from_env())
@@ -106,15 +114,18 @@ for command in (
     commands.staff,
     commands.members,
     commands.licenses,
-    commands.models,
+    shelf.models,
     commands.tokens,
     commands.explain,
     commands_proof.receipts,
     commands_proof.audit,
     commands_proof.log,
     commands.usage,
+    upkeep.deliveries,
+    upkeep.storage,
 ):
     main.add_command(command)
+shelf.models.add_command(upkeep.models_rename)
 
 
 if __name__ == "__main__":

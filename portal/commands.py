@@ -1,18 +1,17 @@
 """What operators, scripts and tests do without a browser: the same use cases as the console, one command each."""
 
-import csv
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import update_wrapper
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from sqlalchemy.orm import Session
 
+from portal.core import sheets
 from portal.core.actor import SYSTEM, Actor
 from portal.core.clock import utcnow
 from portal.core.config import Settings
@@ -215,47 +214,6 @@ def licenses_publish(slug: str, number: str) -> None:
 
 
 @click.group()
-def models() -> None:
-    """Models and their weights."""
-
-
-@models.command("publish")
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("name", metavar="NS/NAME")
-@click.option("--license", "license_slug", required=True, metavar="SLUG")
-@click.option("--message", default="")
-@click.option("--allow-pickle", is_flag=True, help="Accept weights that can run code when loaded.")
-def models_publish(directory: Path, name: str, license_slug: str, message: str, allow_pickle: bool) -> None:
-    """Add a directory as a new commit of a model and release it."""
-    from portal import setup
-
-    with click.progressbar(length=setup.size_of(directory), label="Hashing", file=sys.stderr) as bar:
-        release = setup.publish_model(
-            Settings.from_env(), directory=directory, name=name, license_slug=license_slug, message=message,
-            allow_pickle=allow_pickle, progress=bar.update,
-        )  # fmt: skip
-    click.echo(release)
-
-
-@models.command("mirror")
-@click.argument("hf_repo")
-@click.argument("name", metavar="[NS/NAME]", required=False)
-@click.option("--license", "license_slug", default="bloom-rail", metavar="SLUG")
-def models_mirror(hf_repo: str, name: str | None, license_slug: str) -> None:
-    """Fetch a repository with huggingface-hub (resumable), then publish it."""
-    from portal import setup
-    from portal.adapters import hub
-
-    settings = Settings.from_env()
-    directory = hub.mirror(hf_repo, settings.folder("mirror"))
-    release = setup.publish_model(
-        settings, directory=directory, name=name or hf_repo, license_slug=license_slug, message=f"Mirror of {hf_repo}",
-        allow_pickle=False, progress=lambda _bytes: None,
-    )  # fmt: skip
-    click.echo(release)
-
-
-@click.group()
 def tokens() -> None:
     """Access tokens."""
 
@@ -309,11 +267,6 @@ def explain(email: str, model: str, action: str, as_json: bool) -> None:
     sys.exit(0 if decision.allowed else 1)
 
 
-def _cell(value: Any) -> Any:
-    """Return a value that a spreadsheet shows and never computes: callers choose the names of models they ask for."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
 @click.group()
 def usage() -> None:
     """Usage records."""
@@ -331,12 +284,5 @@ def usage_export(start: datetime, end: datetime, as_json: bool) -> None:
 
     with work(write=False) as (session, _settings):
         rows = service.export_rows(session, start=start.replace(tzinfo=UTC), end=end.replace(tzinfo=UTC) + DAY_END)
-        writer: Any = None
-        for row in rows:
-            if as_json:
-                click.echo(json.dumps(row, default=str))
-                continue
-            if writer is None:
-                writer = csv.DictWriter(sys.stdout, list(row))
-                writer.writeheader()
-            writer.writerow({name: _cell(value) for name, value in row.items()})
+        for line in (json.dumps(row, default=str) + "\n" for row in rows) if as_json else sheets.lines(rows):
+            click.echo(line, nl=False)

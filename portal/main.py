@@ -1,16 +1,13 @@
 """The control plane, composed: every package's pages, and what they need from below and from outside."""
 
 from importlib import import_module
-from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Request
 from sqlalchemy.orm import Session
 
 from gated_inference import openapi as inference_api
-from gated_inference.edge import Inference
-from gated_inference.pool import make_pool
-from portal.access.edge import Door
+from gated_inference.page import completer
 from portal.adapters import authority, hub, markup, pades, pdf, seal_key
 from portal.adapters.hashing import Hasher
 from portal.adapters.signing_key import open_key
@@ -19,38 +16,30 @@ from portal.core.actor import ANONYMOUS, Actor
 from portal.core.build import commit
 from portal.core.clock import utcnow
 from portal.core.config import Settings
-from portal.core.db import make_engine, transaction
+from portal.core.db import make_engine
 from portal.downloads import api as hub_api
-from portal.downloads.edge import Downloads
-from portal.edge.health import Health, heartbeat
-from portal.edge.journal import Journal, unread
-from portal.edge.routes import Request as EdgeRequest
 from portal.files.service import Store
 from portal.identity.views import cookie_actor
-from portal.migrations import is_current
-from portal.proofs import service as proofs
 from portal.proofs.rules import origin_of, vkey
 from portal.tokens import service as tokens
-from portal.usage import service as usage
-from portal.usage.rules import Counters
+from portal.uploads.service import Receiver
 from portal.web import app as web
 from portal.web import errors, headers, openapi, templating
 from portal.web.app import PortalApp
-from portal.web.mount import mount
 
 PAGES = (
     "access.views", "access.api", "accounts.views", "accounts.staff", "audit.staff", "catalog.views", "catalog.staff",
     "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "identity.views", "licensing.views",
     "drafting.staff", "publishing.staff", "reviews.staff", "annulments.views", "annulments.staff", "signing.views",
     "moderation.views", "moderation.staff", "oauth.views", "oauth.api", "people.staff", "campaigns.staff",
-    "proofs.api", "receipts.views", "tokens.api", "transparency.views", "usage.views", "usage.staff", "usage.api",
-    "witnesses.api",
+    "proofs.api", "receipts.views", "tokens.api", "transparency.views", "uploads.api", "releases.staff",
+    "requests.views", "requests.staff", "requests.api", "usage.views", "usage.staff", "usage.api", "witnesses.api",
 )  # fmt: skip
 FORM_LIMIT = 2 << 20
 
 
 def create_app(settings: Settings) -> PortalApp:
-    """Build the control plane over the configured database; it opens its journal and counts from what is recorded."""
+    """Build the control plane over the configured database."""
     app = PortalApp(__name__, static_url_path="/static")
     app.settings = settings
     app.engine = make_engine(settings.database_url)
@@ -76,6 +65,7 @@ def create_app(settings: Settings) -> PortalApp:
         check_card=hub.check_card, store=Store(settings.folder("blobs")),
         license_asked_for=catalog.asking_for, receipts=settings.folder("receipts"),
     )  # fmt: skip
+    app.extensions["receiver"] = Receiver(app.extensions["store"])
     seal = app.extensions["seal"] = seal_key.open_seal(settings, now=utcnow())
     roots = authority.read_roots(settings.timestamp_root)
     app.extensions["check_seal"] = lambda body: pades.verify(body, seal.trusted, roots)
@@ -87,7 +77,8 @@ def create_app(settings: Settings) -> PortalApp:
 
     app.extensions["vkey"] = log_vkey
     app.extensions["commit"] = commit()
-    _mount_edges(app, settings)
+    app.extensions["complete"] = completer(settings.edge_socket)
+    app.extensions["close"] = [app.engine.dispose]
     openapi.mount(app, inference_api.paths())
     return app
 
@@ -104,48 +95,7 @@ def _load_actor(settings: Settings) -> web.LoadActor:
     return load
 
 
-def _mount_edges(app: PortalApp, settings: Settings) -> None:
-    """Serve what belongs to the data plane here as well, through handlers that know nothing of Flask."""
-    counters = Counters()
-    unplayed = list(unread(settings.folder("journal")))  # read before the records, so that nothing falls in between
-    with transaction(app.engine, write=False) as session:
-        counters.load(usage.counters(session, now=utcnow(), unplayed=unplayed))
-    journal = Journal(settings.folder("journal"), durability=settings.durability)
-    door = Door(app.engine, settings, counters)
-    pool = make_pool(settings)
-    inference = Inference(door, pool, journal)
-    downloads = Downloads(door, app.extensions["store"], journal)
-    parts = {**_parts(app, settings, pool), "journal": lambda: journal.problem}
-    health = Health(parts, inference.figures, {"portal_journal_bytes": journal.size})
-    app.extensions["complete"] = inference.complete
-
-    def serve(rule: str, methods: list[str], handler: Any) -> None:
-        mount(app, rule, methods, handler, EdgeRequest)
-
-    serve("/<namespace>/<name>/resolve/<path:rest>", ["GET", "HEAD"], downloads.resolve)
-    serve("/v1", ["GET", "POST", "PUT", "PATCH", "DELETE"], inference.handle)
-    serve("/v1/<path:rest>", ["GET", "POST", "PUT", "PATCH", "DELETE"], inference.handle)
-    for name in ("healthz", "readyz", "metrics"):
-        serve(f"/{name}", ["GET", "HEAD"], getattr(health, name))
-    app.extensions["close"] = [pool.close, journal.close, app.engine.dispose]
-
-
-def _parts(app: PortalApp, settings: Settings, pool: Any) -> dict[str, Any]:
-    work = heartbeat(settings.home / "run" / "work.alive", utcnow)
-
-    def database() -> str:
-        return "" if is_current(app.engine) else "the schema is older than this program; run `portal init`"
-
-    def log() -> str:
-        key = app.extensions["log_key"]
-        kept = key.kept()
-        with transaction(app.engine, write=False) as session:
-            return proofs.trouble(session, key=key, kept=kept)
-
-    return {"database": database, "engine": pool.trouble, "work": work, "log": log}
-
-
 def close(app: Flask) -> None:
-    """Close what an app holds open: connections to engines, the journal, the database."""
+    """Close what an app holds open."""
     for step in app.extensions.get("close", []):
         step()

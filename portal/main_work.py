@@ -26,6 +26,7 @@ from portal.core.errors import PortalError
 from portal.deliveries import service as deliveries
 from portal.edge.health import beat
 from portal.edge.journal import Batch, JournalReader, Record, Run
+from portal.files import service as files
 from portal.licensing import service as licensing
 from portal.moderation import service as moderation
 from portal.notices import service as notices
@@ -34,9 +35,12 @@ from portal.proofs import service as proofs
 from portal.proofs.rules import digest, origin_of
 from portal.receipts import service as receipts
 from portal.reviews import service as reviews
+from portal.storage.service import Store
 from portal.tokens import service as tokens
+from portal.uploads import service as uploads
+from portal.uploads.service import Receiver
 from portal.usage import service as usage
-from portal.usage.rules import day_of
+from portal.usage.rules import Line, day_of
 from portal.witnesses import service as witnesses
 from portal.witnesses.rules import read_word
 
@@ -75,6 +79,7 @@ class Work:
         self.settings = settings
         self.engine = engine
         self.reader = JournalReader(settings.folder("journal"))
+        self.written: dict[str, int] = {}
         self.mailer = make_mailer(settings)
         self.receipts = settings.folder("receipts")
         self.sealer = pades.open_sealer(settings, now=utcnow())
@@ -82,6 +87,7 @@ class Work:
         self.witnesses = open_witnesses(settings)
         # Not the one that seals ask: a checkpoint that waits must not keep receipts waiting, nor the other way round.
         self.clockmaker = open_authority(settings)
+        self.receiver = Receiver(Store(settings.folder("blobs")))
         self.alive: Path = settings.folder("run") / "work.alive"
         self.jobs = [
             Job("sign of life", self.touch, 2),
@@ -94,6 +100,8 @@ class Work:
             Job("log", self.log, 1),
             Job("witnesses", self.witness, 1),
             Job("day", self.day, 60),
+            Job("uploads", self.sweep, 60),
+            Job("unused files", self.collect, 3600),
         ]
 
     def touch(self) -> bool:
@@ -121,12 +129,16 @@ class Work:
                     deliveries.record_started(session, record=record)
                 elif kind == "delivery_finished":
                     deliveries.record_finished(session, record=record)
+                elif kind == Line.RUNNING:
+                    self.written |= record["written"]
                 else:
                     usage.record(session, record=record)
+                    if kind == Line.FINISHED:
+                        self.written.pop(record["id"], None)
                     if record["access_token_id"] is not None:
                         used[record["access_token_id"]] = record["at"]
             for run in ended_runs:
-                usage.mark_crashed(session, run=run, now=utcnow())
+                usage.mark_crashed(session, run=run, now=utcnow(), written=self.written)
             for token_id, at in used.items():
                 tokens.touch_used(session, token_id=token_id, at=datetime.fromisoformat(at))
 
@@ -204,6 +216,22 @@ class Work:
         """Leave the next messages of campaigns."""
         with transaction(self.engine) as session:
             return campaigns.remind(session, now=utcnow(), base_url=self.settings.base_url)
+
+    def sweep(self) -> bool:
+        """Let go of uploads that nobody finished, with what came of them."""
+        now = utcnow()
+        with transaction(self.engine) as session:
+            over = uploads.sweep(session, now=now)
+        for ref in over:
+            self.receiver.forget(ref)
+        self.receiver.sweep(now.timestamp())
+        return False
+
+    def collect(self) -> bool:
+        """Clear away stored files that nothing names, two days after they were last needed."""
+        with transaction(self.engine, write=False) as session:
+            files.collect(session, store=Store(self.settings.folder("blobs")), now=utcnow())
+        return False
 
     def log(self) -> bool:
         """Give new events their places in the public log, sign what it has become, and keep that outside as well."""

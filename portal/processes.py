@@ -11,24 +11,41 @@ from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
 from portal.core.errors import Conflict
+from portal.edge.plane import PortInUse, bind
 from portal.migrations import is_current
-from portal.supervisor import PortInUse, Process, Supervisor, check_port
+from portal.supervisor import Process, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_ADMIN = "admin@portal.example"
 THREADS = 64
+PATIENCE = 33.0  # a little more than the data plane leaves running answers
 
 
 def web_command(settings: Settings) -> list[str]:
-    """The WSGI server on ``app:app``: one process, so that quota counters are exact, with threads."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    """The WSGI server on ``app:app``, on a Unix socket that only the data plane reaches."""
     return [
-        sys.executable, "-m", "gunicorn", "app:app", "--chdir", str(ROOT), "--bind", f"{host}:{settings.port}",
+        sys.executable, "-m", "gunicorn", "app:app", "--chdir", str(ROOT),
+        "--bind", f"unix:{_folder_of(settings.web_socket)}", "--umask", "0o077",
+        # The data plane has limits of its own, and these must not be narrower.
+        "--limit-request-line", "0", "--limit-request-field_size", "0", "--limit-request-fields", "128",
         "--worker-class", "gthread", "--workers", "1", "--threads", str(THREADS), "--timeout", "60",
-        "--graceful-timeout", "2", "--keep-alive", "60", "--log-level", "warning", "--no-control-socket",
+        "--graceful-timeout", "2", "--log-level", "warning", "--no-control-socket",
         "--worker-tmp-dir", str(settings.folder("run")),
-        "--forwarder-headers", "",  # no client, nor one behind a proxy on this machine, moves addresses by SCRIPT_NAME
+        "--forwarder-headers", "",  # nobody moves addresses by SCRIPT_NAME
     ]  # fmt: skip
+
+
+def edge_command() -> list[str]:
+    """The data plane."""
+    return [sys.executable, "-m", "portal.main_edge"]
+
+
+def _folder_of(socket: Path) -> Path:
+    """Make the folder of a Unix socket, for this user alone, and return the socket."""
+    socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if socket.parent.stat().st_uid != os.getuid():
+        raise Conflict("socket_folder", f"{socket.parent} belongs to somebody else; set PORTAL_HOME to a shorter path.")
+    return socket
 
 
 def engine_command(settings: Settings, model: str, ranks: str) -> list[str]:
@@ -36,13 +53,9 @@ def engine_command(settings: Settings, model: str, ranks: str) -> list[str]:
     from portal.setup import engine_directory  # noqa: PLC0415
 
     name, directory = engine_directory(settings, model)
-    socket = settings.engine_socket
-    socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if socket.parent.stat().st_uid != os.getuid():
-        raise Conflict("socket_folder", f"{socket.parent} belongs to somebody else; set PORTAL_HOME to a shorter path.")
     return [
         sys.executable, "-m", "gated_inference.engine.server", "--model", str(directory), "--name", name,
-        "--uds", str(socket), "--ranks", ranks, "--parent-pid", str(os.getpid()),
+        "--uds", str(_folder_of(settings.engine_socket)), "--ranks", ranks, "--parent-pid", str(os.getpid()),
     ]  # fmt: skip
 
 
@@ -53,6 +66,13 @@ def become_web(settings: Settings) -> None:
     os.execv(sys.executable, web_command(settings))  # noqa: S606
 
 
+def become_edge(settings: Settings) -> None:
+    """Replace this process by the data plane."""
+    _check_schema(settings)
+    os.chdir(ROOT)
+    os.execv(sys.executable, edge_command())  # noqa: S606
+
+
 def become_engine(settings: Settings, model: str, ranks: str) -> None:
     """Replace this process by the engine."""
     command = engine_command(settings, model, ranks)
@@ -61,16 +81,20 @@ def become_engine(settings: Settings, model: str, ranks: str) -> None:
 
 
 def serve(settings: Settings, *, staff_link: bool) -> None:
-    """Run web, work and, unless servers are configured, the engine; say when all are ready."""
+    """Run edge, web, work and, unless servers are configured, the engine; say when all are ready."""
     _check_schema(settings)
     _check_doors(settings)
     try:
-        check_port(settings.host, settings.port)
+        bind(settings.host, settings.port).close()
     except PortInUse as error:
         click.echo(f"portal: {error}", err=True)
         sys.exit(1)
     portal = [sys.executable, "-m", "portal.cli"]
-    processes = [Process("web", web_command(settings)), Process("work", [*portal, "work"])]
+    processes = [
+        Process("edge", edge_command(), patience=PATIENCE),
+        # A page may wait a little where a stream may not.
+        Process("web", web_command(settings), nice=10), Process("work", [*portal, "work"], nice=10),
+    ]  # fmt: skip
     if settings.engines == "embedded":
         processes.append(Process("engine", engine_command(settings, "", "auto")))
     announce = _Announce(settings, _staff_link(settings) if staff_link else "")

@@ -27,6 +27,7 @@ REASONS = {
         "none: hidden and missing look alike",
     ),
     "model_withdrawn": ("the model was withdrawn", "its card names the successor"),
+    "model_is_dataset": ("a dataset was asked to answer a prompt", "download it, or name a model"),
     "model_without_weights": ("no weights are published here", "its card says how to mirror them"),
     "access_token_invalid": ("the access token is not known", "create a new one"),
     "access_token_expired": ("the access token expired", "create a new one"),
@@ -40,6 +41,14 @@ REASONS = {
         "read it again, sign after all",
     ),
     "signature_lapsed": ("the day passed by which a newer version had to be signed", "see what changed, and sign"),
+    "access_request_missing": ("the model has to be asked for", "ask for access"),
+    "access_request_open": ("the request for the model waits for an answer", "see where it stands"),
+    "access_request_rejected": ("the request was rejected", "read why; ask again from the day that is named"),
+    "access_request_reset": ("the access was reset", "sign again what changed in the license, and ask anew"),
+    "access_request_needless": ("the person may use the model already", "none"),
+    "entitlement_ending": ("the access ends within 30 days", "ask again"),
+    "entitlement_expired": ("the access has expired", "ask again"),
+    "entitlement_returned": ("the person gave the access back", "ask again"),
     "quota_calls": ("the requests of the day are used up", "wait for the next day, or ask for more"),
     "quota_text_tokens": ("the text tokens of the day are used up", "wait for the next day, or ask for more"),
 }
@@ -78,6 +87,7 @@ def _modules(file: str) -> Iterator[tuple[str, Any]]:
 
 def _routes() -> str:
     from portal.main import close, create_app  # noqa: PLC0415
+    from portal.main_edge import Edge  # noqa: PLC0415
     from portal.migrations import upgrade  # noqa: PLC0415
 
     with TemporaryDirectory() as home:
@@ -85,10 +95,14 @@ def _routes() -> str:
         engine = import_module("portal.core.db").make_engine(settings.database_url)
         upgrade(engine)
         engine.dispose()
-        app = create_app(settings)
-        rows = sorted(_route(app, rule) for rule in app.url_map.iter_rules() if rule.endpoint != "static")
+        app, edge = create_app(settings), Edge(settings)
+        rows = [_route(app, rule) for rule in app.url_map.iter_rules() if rule.endpoint != "static"]
+        rows += [
+            (path, methods or "all", "data plane", _first(route.handler)) for path, methods, route in edge.routes.listed
+        ]
         close(app)
-    lines = [f"| `{path}` | {methods} | {who} | {what} |" for path, methods, who, what in rows]
+        edge.close()
+    lines = [f"| `{path}` | {methods} | {who} | {what} |" for path, methods, who, what in sorted(rows)]
     table = "\n".join(["| address | methods | for | what |", "| --- | --- | --- | --- |", *lines])
     return f"# Addresses\n\n{HEAD}\n{table}\n"
 
@@ -98,8 +112,12 @@ def _route(app: Any, rule: Any) -> tuple[str, str, str, str]:
     mark = view.portal_mark
     who = " ".join(part for part in (mark.kind.value, mark.permission, mark.scope) if part)
     methods = " ".join(sorted(rule.methods - {"HEAD", "OPTIONS"}))
-    what = (view.__doc__ or "The data plane decides and answers.").strip().splitlines()[0]
-    return rule.rule, methods, who, what
+    return rule.rule, methods, who, _first(view)
+
+
+def _first(function: Any) -> str:
+    """Return the first line of what a function says about itself."""
+    return str(function.__doc__ or "").strip().splitlines()[0]
 
 
 def _states() -> str:
@@ -117,6 +135,7 @@ def _vocabulary() -> str:
     from portal.accounts.rules import ROLE_PERMISSIONS, Permission  # noqa: PLC0415
     from portal.audit.rules import EVENTS  # noqa: PLC0415
 
+    list(_modules("rules"))  # each package names its own events
     events = [
         f"| `{name}` | {', '.join(event.field_names())} | {(event.__doc__ or '').strip()} |"
         for name, event in sorted(EVENTS.items())

@@ -1,9 +1,12 @@
 """Filling a database: schema, license texts, model cards and the demo model; every step may be repeated."""
 
+import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -14,17 +17,20 @@ from portal.access.models import Requirement
 from portal.adapters import texts
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
+from portal.catalog.rules import RepoKind
 from portal.clauses import rules as clauses
 from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
-from portal.core.errors import Conflict, Invalid, NotFound
+from portal.core.errors import Invalid, NotFound
 from portal.drafting import service as drafting
 from portal.files import service as files
 from portal.licensing import service as licensing
 from portal.migrations import is_current, upgrade
 from portal.publishing import service as publishing
+from portal.releases import service as releases
+from portal.storage.service import Kept
 
 ROOT = Path(__file__).resolve().parent.parent
 LICENSES = ROOT / "licenses"
@@ -58,7 +64,7 @@ def init(settings: Settings, *, demo: bool, say: Callable[[str], object]) -> Non
                 settings, directory=DEMO, name=DEMO_NAME, license_slug=DEMO_LICENSE,
                 message="Publish the demo model", allow_pickle=False, progress=lambda _: None,
             )  # fmt: skip
-        for line in unnamed(settings):
+        for line in [] if demo else unnamed(settings):
             say(line)
     finally:
         engine.dispose()
@@ -145,8 +151,8 @@ def publish_license(session: Session, *, slug: str, number: str, now: datetime) 
 def sync_cards(session: Session, *, now: datetime) -> list[str]:
     """Publish the cards of the repository for models that have none yet; says what was done."""
     lines = []
-    for path in sorted(CARDS.glob("*/*.md")):
-        name = f"{path.parent.name}/{path.stem}"
+    for path in sorted([*CARDS.glob("*/*.md"), *CARDS.glob("datasets/*/*.md")]):
+        name = path.relative_to(CARDS).with_suffix("").as_posix()
         if catalog.sync_card(session, full_name=name, text=path.read_text(encoding="utf-8"), by=SYSTEM, now=now):
             lines.append(f"Card of {name}: published")
     return lines
@@ -178,34 +184,73 @@ def publish_model(
         ``namespace/name@revision``.
     """
     store = files.Store(settings.folder("blobs"))
-    need, free = size_of(directory), shutil.disk_usage(settings.home).free
-    if need > free:
-        raise Conflict("disk_full", f"{directory} needs {need:,} bytes; {settings.home} has {free:,} free.")
-    done = 0
+    notes, done = Notes(settings.folder("run"), directory, store), 0
 
     def told(_path: str, now_done: int, _total: int) -> None:
         nonlocal done
         progress(now_done - done)
         done = now_done
 
-    staged = files.stage(directory=directory, store=store, allow_pickle=allow_pickle, progress=told)
+    staged = files.stage(
+        directory=directory, store=store, allow_pickle=allow_pickle, progress=told, known=notes.known, noted=notes.add
+    )
     engine = make_engine(settings.database_url)
     try:
         with transaction(engine) as session:
-            return _name(session, staged=staged, name=name, license_slug=license_slug, message=message)
+            made = _name(session, staged=staged, name=name, license_slug=license_slug, message=message)
     finally:
         engine.dispose()
+    notes.drop()
+    return made
+
+
+class Notes:
+    """What a run that publishes a directory has stored so far, so that one that was killed is not begun anew.
+
+    Args:
+        folder: where the notes lie.
+        directory: what is published.
+        store: where the bytes go.
+    """
+
+    def __init__(self, folder: Path, directory: Path, store: files.Store) -> None:
+        name = sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+        self.path = folder / f"publish-{name}.jsonl"
+        self.store = store
+        self.rows: dict[str, Kept] = {}
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else ():
+            with suppress(ValueError, TypeError, KeyError):  # the last line of a run that was killed may be half
+                row = json.loads(line)
+                self.rows[row["file"]] = Kept(row["sha256"], row["git_oid"], row["size"])
+
+    def known(self, source: Path) -> Kept | None:
+        """Return what is stored of a file that has not changed since."""
+        kept = self.rows.get(_mark(source))
+        return kept if kept is not None and self.store.keep(kept.sha256) else None
+
+    def add(self, source: Path, kept: Kept) -> None:
+        """Note that a file is stored."""
+        with self.path.open("a", encoding="utf-8") as notes:
+            notes.write(json.dumps({"file": _mark(source), **vars(kept)}) + "\n")
+
+    def drop(self) -> None:
+        """Forget everything: the commit names it now."""
+        self.path.unlink(missing_ok=True)
+
+
+def _mark(source: Path) -> str:
+    """Return what tells a file from any other, and from itself after a change."""
+    stat = source.stat()
+    return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
 def _name(session: Session, *, staged: tuple[files.Staged, ...], name: str, license_slug: str, message: str) -> str:
     now = utcnow()
-    license_, version = licensing.in_force(session, slug=license_slug, now=now)
     model = catalog.ensure_model(session, full_name=name, now=now)
     commit = files.commit_files(session, model_id=model.id, staged=staged, message=message, by=SYSTEM, now=now)
-    access.require_license(session, model_id=model.id, license_id=license_.id, now=now)
-    catalog.release(
-        session, model=model, revision=commit.revision, license_slug=license_slug, license_number=version.number,
-        by=SYSTEM, now=now,
+    releases.release(
+        session, model=model, commit=commit, license_slug=license_slug, by=SYSTEM, now=now,
+        allowed_pickles=[one.path for one in staged],  # looked at before anything was read
     )  # fmt: skip
     return f"{name}@{commit.revision}"
 
@@ -246,6 +291,7 @@ def _files_of(session: Session, model: str) -> tuple[str, list[tuple[str, str]]]
     if model:
         namespace, _, short = model.partition("/")
         query = query.where(GatedModel.namespace == namespace, GatedModel.name == short)
+    query = query.where(GatedModel.kind == RepoKind.MODEL)
     gated = session.scalar(query.limit(1))
     if gated is None:
         raise NotFound(
@@ -253,4 +299,4 @@ def _files_of(session: Session, model: str) -> tuple[str, list[tuple[str, str]]]
         )
     newest = access.find_subject(session, full_name=gated.full_name).release
     commit = files.find_commit(session, model_id=gated.id, revision=newest.revision if newest else "main")
-    return gated.full_name, [(e.path, e.blob_sha256) for e in files.entries(session, commit_id=commit.id)]
+    return gated.full_name, [(e.path, e.sha256 or "") for e in files.listed(session, commit_id=commit.id)]

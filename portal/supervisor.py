@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,24 +13,8 @@ STABLE_AFTER = 30.0
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 STOP_WITHIN = 3.0
+TURN = 0.25
 PR_SET_PDEATHSIG = 1
-
-
-class PortInUse(Exception):
-    """Another program listens where the portal should."""
-
-
-def check_port(host: str, port: int) -> None:
-    """Raise `PortInUse` when the portal could not listen."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortInUse(
-                f"{host}:{port} cannot be used ({error.strerror}): "
-                "stop the program that listens there, or set PORTAL_PORT"
-            ) from None
 
 
 def _die_with_parent() -> None:
@@ -47,10 +30,14 @@ class Process:
     Args:
         name: how the log calls it.
         command: what to run.
+        patience: how long it may take to end when it is told to by SIGTERM, before any of the others is.
+        nice: how much less than others it presses for the processor.
     """
 
     name: str
     command: Sequence[str]
+    patience: float = 0.0
+    nice: int = 0
     child: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     delay: float = FIRST_DELAY
@@ -61,10 +48,24 @@ class Process:
         self.child = subprocess.Popen(  # noqa: S603
             self.command,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509
+            preexec_fn=self._begin,  # noqa: PLW1509
             stdin=subprocess.DEVNULL,
         )
         self.started = now
+
+    def _begin(self) -> None:
+        _die_with_parent()
+        os.nice(self.nice)
+
+    @property
+    def is_running(self) -> bool:
+        """Say whether it has been started and has not ended."""
+        return self.child is not None and self.child.poll() is None
+
+    def tell(self, number: int) -> None:
+        """Send it a signal."""
+        if self.child is not None and self.is_running:
+            self.child.send_signal(number)
 
     def tend(self, now: float, say: Callable[[str], None]) -> None:
         """Start the process if it is due, and note when it has ended."""
@@ -90,37 +91,53 @@ class Supervisor:
     """Runs processes until told to stop.
 
     Args:
-        processes: in the order in which they start; they stop in the same order, so that the ones that
-            answer people stop before the ones that serve them.
+        processes: in the order in which they start. At SIGTERM those with patience stop first, while the others still
+            serve them; at SIGINT all at once.
         say: writes a line to the log.
     """
 
     def __init__(self, processes: Sequence[Process], say: Callable[[str], None]) -> None:
         self.processes = processes
         self.say = say
-        self.stopping = False
+        self.told = 0  # the signal that said to stop; SIGINT, or a second one, means at once
 
     def run(self, on_turn: Callable[[], None]) -> None:
         """Keep the processes running until SIGINT or SIGTERM; calls `on_turn` about four times a second."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         try:
-            while not self.stopping:
+            while not self.told:
                 for process in self.processes:
                     process.tend(time.monotonic(), self.say)
                 on_turn()
-                time.sleep(0.25)
+                time.sleep(TURN)
         finally:
             self.stop()
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self.stopping = True
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self.told = signal.SIGINT if self.told else number
 
     def stop(self) -> None:
-        """Ask every process to end, and end those that do not within three seconds."""
+        """Ask every process to end, and end those that do not in time."""
+        patient = [process for process in self.processes if process.patience]
+        if self.told != signal.SIGINT:
+            self._stop_patient(patient)
         for process in self.processes:
-            if process.child is not None and process.child.poll() is None:
-                process.child.terminate()
+            process.tell(signal.SIGINT if process.patience else signal.SIGTERM)
+        self._wait()
+
+    def _stop_patient(self, processes: Sequence[Process]) -> None:
+        """Let some end what they are at, until their time is over or somebody presses Ctrl-C."""
+        began = time.monotonic()
+        longest = max((process.patience for process in processes), default=0)
+        for process in processes:
+            process.tell(signal.SIGTERM)
+        while any(p.is_running for p in processes) and time.monotonic() - began < longest:
+            if self.told == signal.SIGINT:
+                return
+            time.sleep(0.05)
+
+    def _wait(self) -> None:
         deadline = time.monotonic() + STOP_WITHIN
         for process in self.processes:
             if process.child is None:

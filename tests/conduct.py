@@ -124,6 +124,7 @@ def redate(session: Session, version: LicenseVersion, required_by: datetime) -> 
     """Give a version in force another date, behind the back of the database's own guard."""
     name = "fz_license_version_dates"
     if session.get_bind().dialect.name == "postgresql":
+        session.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))  # no table is altered while triggers wait
         off, on = f"ALTER TABLE license_version DISABLE TRIGGER {name}", ""
     else:
         query = sa.text("SELECT sql FROM sqlite_master WHERE name = :name")

@@ -1,6 +1,7 @@
 """Stand-ins for what lies outside the portal: a small OpenAI-shaped engine that behaves as it is told."""
 
 import json
+import socket
 import socketserver
 import threading
 import time
@@ -18,7 +19,7 @@ class FakeEngine:
     `answer` writes `words`, one event each; `die` goes away after two of them, `die_first` before any, `die_late` after
     the last one but without the closing event; `stall` writes two and then waits for `go_on`; `silent` waits before
     the head; `sleep` waits after the head; a number is an error status; `garbage` is no JSON; `report` is an error
-    event; `slow` writes a word each 50 ms for as long as somebody listens.
+    event; `slow` writes a word each 50 ms for as long as somebody listens, and `flood` as many as they take.
     """
 
     def __init__(self, path: Path, models: tuple[str, ...] = ("lab/tiny",)) -> None:
@@ -28,7 +29,8 @@ class FakeEngine:
         self.words = ["once", " upon", " a", " time"]
         self.calls: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.connections = 0
+        self.accepted = 0
+        self.live: set[socket.socket] = set()
         self.left = threading.Event()
         self.go_on = threading.Event()
         self.usage: dict[str, int] | None = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
@@ -61,6 +63,9 @@ class FakeEngine:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+            for connection in list(self.live):
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
             self.path.unlink(missing_ok=True)
 
     @property
@@ -72,6 +77,16 @@ class _Handler(BaseHTTPRequestHandler):
     fake: FakeEngine
     protocol_version = "HTTP/1.1"
 
+    def setup(self) -> None:
+        super().setup()
+        self.fake.accepted += 1
+        self.fake.live.add(self.connection)
+
+    def finish(self) -> None:
+        self.fake.live.discard(self.connection)
+        with suppress(OSError):
+            super().finish()
+
     def address_string(self) -> str:
         return "unix"
 
@@ -79,13 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        status = self.fake.behave if isinstance(self.fake.behave, int) and self.fake.behave >= 500 else 200
+        status = 500 if self.fake.behave == 500 else 200
         data = [{"id": name} for name in self.fake.models]
         self.whole(status, {"object": "list", "data": data})
 
     def do_POST(self) -> None:
         fake = self.fake
-        fake.connections += 1
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         fake.headers.append({name.lower(): value for name, value in self.headers.items()})
         fake.calls.append(body)
@@ -135,16 +149,16 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if isinstance(fake.behave, str) and fake.behave in EVENTS:
             self.piece(EVENTS[fake.behave])
-        elif fake.behave == "slow":
-            self.on_and_on(body)
+        elif fake.behave in {"slow", "flood"}:
+            self.on_and_on(body, 0.05 if fake.behave == "slow" else 0.0)
         else:
             self.words(body)
 
-    def on_and_on(self, body: dict[str, Any]) -> None:
+    def on_and_on(self, body: dict[str, Any], pause: float) -> None:
         with suppress(OSError):
             while not self.fake.go_on.is_set():
                 self.word(body, " word")
-                time.sleep(0.05)
+                time.sleep(pause)
         self.fake.left.set()
 
     def words(self, body: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Looks for the native parts that Python packages cannot bring, and installs them where it may.
 
-    python -m tests.native pango|chromium
+    python -m tests.native pango|chromium|fetchers
 
 Exit code 0 also when a part is missing and cannot be installed here: one line says what will not work until then.
 """
@@ -25,6 +25,11 @@ PARTS = {
         ["libpango-1.0-0", "libpangoft2-1.0-0", "libharfbuzz-subset0", "fonts-noto-core", "fonts-noto-cjk"],
         lambda: bool(ctypes.util.find_library("pango-1.0") and ctypes.util.find_library("pangoft2-1.0") and cjk()),
         "PDF documents",
+    ),
+    "fetchers": (
+        ["curl", "wget", "aria2"],
+        lambda: all(map(shutil.which, ("curl", "wget", "aria2c"))),
+        "tests of downloads with curl, wget and aria2c",
     ),
     "chromium": (
         ["chromium"],

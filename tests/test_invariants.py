@@ -16,6 +16,7 @@ ENDS = {
     "standing": {"closed"}, "request of a terminal": {"denied", "consumed", "expired"}, "case decision": {"overturned"},
     "appeal": {"decided"}, "license version": {"retired"}, "ceremony": {"signed", "declined"},
     "model": {"withdrawn"}, "card revision": {"superseded"}, "campaign": {"finished", "cancelled"},
+    "access request": {"withdrawn", "reset"},
 }  # fmt: skip
 
 

@@ -1,13 +1,16 @@
 """Processes are started again with growing pauses, and stopped in time."""
 
 import signal
+import subprocess
 import sys
 import time
 from typing import Any
 
 import pytest
 
-from portal.supervisor import FIRST_DELAY, LONGEST_DELAY, STABLE_AFTER, PortInUse, Process, Supervisor, check_port
+from portal import supervisor as supervisor_module
+from portal.edge.plane import PortInUse, bind
+from portal.supervisor import FIRST_DELAY, LONGEST_DELAY, STABLE_AFTER, Process, Supervisor
 from tests.running import free_port
 
 STAYS = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -90,15 +93,49 @@ def test_a_signal_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert supervisor.processes[0].child.poll() is not None
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, None])
+def test_who_has_patience_ends_first_unless_somebody_presses_again(second: int | None) -> None:
+    ends = "signal.signal(signal.SIGINT, lambda *_: sys.exit(0))"
+    first = "signal.signal(signal.SIGTERM, lambda *_: {})".format("sys.exit(0)" if second is None else "None")
+    code = f"import signal, sys, time; {ends}; {first}; print('on', flush=True); time.sleep(60)"
+    edge = Process("edge", [sys.executable, "-c", code], patience=60)
+    web = Process("web", STAYS)
+    supervisor = Supervisor([edge, web], print)
+    supervisor.told = signal.SIGTERM
+    for process in supervisor.processes:
+        process.child = subprocess.Popen(process.command, stdout=subprocess.PIPE)
+    assert edge.child is not None
+    assert edge.child.stdout is not None
+    assert edge.child.stdout.readline() == b"on\n"
+    told: list[bool] = []
+    wait = time.sleep
+
+    def look(seconds: float) -> None:
+        wait(seconds)
+        if supervisor.told == signal.SIGTERM and edge.is_running:
+            told.append(web.is_running)
+        if second is not None and len(told) == 3:
+            supervisor._on_signal(second, None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor_module.time, "sleep", look)
+        supervisor.stop()
+    assert edge.child.returncode == 0
+    assert not web.is_running
+    assert all(told), "the others go on meanwhile"
+    for process in supervisor.processes:
+        process.child.stdout.close()  # type: ignore[union-attr]
+
+
 def test_a_port_in_use_is_named_with_the_remedy() -> None:
     import socket
 
     port = free_port()
-    check_port("127.0.0.1", port)
+    bind("127.0.0.1", port).close()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
         taken.listen()
         with pytest.raises(PortInUse) as caught:
-            check_port("127.0.0.1", port)
+            bind("127.0.0.1", port)
     assert str(port) in str(caught.value)
     assert "PORTAL_PORT" in str(caught.value)

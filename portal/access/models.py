@@ -6,6 +6,7 @@ from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.access.rules import Action, Follows, Grace
+from portal.core.change import facts
 from portal.core.db import Base, enum_type
 
 
@@ -29,3 +30,14 @@ class Requirement(Base):
             sqlite_where=text("valid_to IS NULL"), postgresql_where=text("valid_to IS NULL"),
         ),
     )  # fmt: skip
+
+
+# What `service.facts_for` reads. Ceremonies and notices are read only through declines and notice events, and never
+# change in what is read; of deliveries, and the files that they cover, see `portal.access.edge`.
+for table in (
+    "user_account", "profile", "gated_model", "release", "requirement", "license", "license_version", "signature",
+    "annulment", "decline", "notice_event", "access_token_scope", "access_token_model", "quota", "former_name",
+    "request_form", "access_request", "entitlement", "entitlement_end",
+):  # fmt: skip
+    facts(table)
+facts("access_token", but=["name", "last_used_at"])

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from portal.accounts.rules import Standing, standing_at
 from portal.catalog.rules import ModelState
+from portal.entitlements import rules as entitlements
 from portal.licensing.rules import Satisfaction, SignatureFact, Sufficiency, VersionFact, in_force, satisfies
 from portal.tokens.rules import Scope
 from portal.usage.rules import Limits, Used, exceeded, seconds_to_midnight
@@ -47,27 +48,19 @@ class Pass(StrEnum):
 
 A, W, F, R = Pass.ALLOW, Pass.WARN, Pass.FINISH, Pass.REFUSE
 GRACE: Mapping[tuple[Sufficiency, Grace], Mapping[Action, Pass]] = {
-    (Sufficiency.SUFFICIENT, Grace.STANDARD): dict.fromkeys(Action, A),
-    (Sufficiency.SUFFICIENT, Grace.STRICT): dict.fromkeys(Action, A),
-    (Sufficiency.DUE, Grace.STANDARD): {
-        Action.READ: W, Action.ASK: W, Action.DOWNLOAD: F, Action.INFER: W, Action.RENEW: R,
-    },
-    (Sufficiency.DUE, Grace.STRICT): {
-        Action.READ: W, Action.ASK: R, Action.DOWNLOAD: R, Action.INFER: W, Action.RENEW: R,
-    },
-    **{
-        (Sufficiency.LAPSED, grace): {
-            Action.READ: W, Action.ASK: R, Action.DOWNLOAD: R, Action.INFER: F, Action.RENEW: R,
-        }
-        for grace in Grace
-    },
-    **{
-        (absent, grace): {**dict.fromkeys(Action, R), Action.READ: A}
-        for grace in Grace for absent in (Sufficiency.MISSING, Sufficiency.DECLINED)
-    },
-}  # fmt: skip
+    (sufficiency, grace): dict(zip(Action, row, strict=True))
+    for sufficiency, rows in {  # to read, ask, download, infer, renew; first standard, then strict
+        Sufficiency.SUFFICIENT: ((A, A, A, A, A),) * 2,
+        Sufficiency.DUE: ((W, W, F, W, R), (W, R, R, W, R)),
+        Sufficiency.LAPSED: ((W, R, R, F, R),) * 2,
+        Sufficiency.MISSING: ((A, R, R, R, R),) * 2,
+        Sufficiency.DECLINED: ((A, R, R, R, R),) * 2,
+    }.items()
+    for grace, row in zip(Grace, rows, strict=True)
+}
 SCOPES = {Action.DOWNLOAD: Scope.WEIGHTS_READ, Action.INFER: Scope.INFERENCE}
-STATUS_BY_STAGE = {1: 403, 2: 404, 3: 403, 4: 403, 6: 429}
+WRONG_MODEL = "access_token_wrong_model"
+STATUS_BY_STAGE = {1: 403, 2: 404, 3: 403, 4: 403, 5: 403, 6: 429}
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ class Reason:
 
     Args:
         code: stable code.
-        stage: 1 standing, 2 model, 3 access token, 4 signature, 6 quota.
+        stage: 1 standing, 2 model, 3 access token, 4 signature, 5 asking, 6 quota.
         blocks: False for a warning.
         message: one sentence.
         remedy_text, url: what helps, and where.
@@ -155,9 +148,6 @@ class Decision:
         return STATUS_BY_STAGE[first.stage]
 
 
-WRONG_MODEL = "access_token_wrong_model"
-
-
 @dataclass(frozen=True)
 class RequirementFact:
     """A requirement with all that its sufficiency depends on.
@@ -190,6 +180,7 @@ class Facts:
     base_url: str
     model_name: str | None
     model_state: ModelState = ModelState.PUBLISHED
+    is_dataset: bool = False
     has_release: bool = True
     signed_in: bool = False
     verified: bool = False
@@ -201,6 +192,7 @@ class Facts:
     token_scopes: frozenset[str] = frozenset()
     token_wrong_model: bool = False
     requirements: tuple[RequirementFact, ...] = ()
+    asking: entitlements.AskFact = entitlements.NOTHING
     holds_copy: bool = False
     already_running: bool = False
     limits: Limits | None = None
@@ -278,7 +270,10 @@ def _standing(facts: Facts, _action: Action, now: datetime, out: _Findings) -> N
 
 def _model(facts: Facts, action: Action, _now: datetime, out: _Findings) -> None:
     url = f"{facts.base_url}/{facts.model_name}"
-    if facts.model_state is ModelState.WITHDRAWN and action is not Action.READ:
+    if facts.is_dataset and action is Action.INFER:
+        message, remedy = f"{facts.model_name} is a dataset, which answers no prompts.", "Download it, or name a model."
+        out.reasons.append(Reason("model_is_dataset", 2, True, message, remedy, url))
+    elif facts.model_state is ModelState.WITHDRAWN and action is not Action.READ:
         message = "This model was withdrawn."
         out.reasons.append(Reason("model_withdrawn", 2, True, message, "Its card names the successor.", url))
     elif not facts.has_release and action in {Action.DOWNLOAD, Action.INFER}:
@@ -318,7 +313,7 @@ def _signatures(facts: Facts, action: Action, now: datetime, out: _Findings) -> 
             _nothing_to_sign(facts, requirement, action, out)
             continue
         out.instants += [v.effective_at for v in requirement.versions]
-        reached = (requirement.reached or {}).get(version.number)
+        reached = requirement.reached or {}
         result = satisfies(requirement.signatures, requirement.versions, version, reached, now, requirement.declined)
         if result.binds_at is not None:
             out.instants.append(result.binds_at)
@@ -367,6 +362,14 @@ def _number(requirement: RequirementFact, signature: SignatureFact) -> str:
     return signature.number or next((v.number for v in requirement.versions if v.id == signature.version_id), "")
 
 
+def _asking(facts: Facts, action: Action, now: datetime, out: _Findings) -> None:
+    name, url = str(facts.model_name), f"{facts.base_url}/{facts.model_name}/request"
+    for f in entitlements.found(facts.asking, name, now, asking=action is Action.ASK):
+        out.reasons.append(Reason(f.code, 5, f.blocks, f.message, f.remedy, url, f.due_at))
+    out.met += entitlements.met(facts.asking, name, now)
+    out.instants += entitlements.instants(facts.asking)
+
+
 def _quota(facts: Facts, action: Action, now: datetime, out: _Findings) -> None:
     if action is not Action.INFER or facts.limits is None or facts.used is None or facts.already_running:
         return
@@ -390,8 +393,8 @@ def quota_reason(code: str, limits: Limits, base_url: str, now: datetime) -> Rea
 Stage = Callable[[Facts, Action, datetime, _Findings], None]
 _STAGES: Mapping[Action, Sequence[Stage]] = {
     Action.READ: (_model, _signatures),
-    Action.ASK: (_standing, _model, _signatures),
-    Action.DOWNLOAD: (_standing, _model, _token, _signatures),
-    Action.INFER: (_standing, _model, _token, _signatures, _quota),
-    Action.RENEW: (_standing, _model, _signatures),
+    Action.ASK: (_standing, _model, _signatures, _asking),
+    Action.DOWNLOAD: (_standing, _model, _token, _signatures, _asking),
+    Action.INFER: (_standing, _model, _token, _signatures, _asking, _quota),
+    Action.RENEW: (_standing, _model, _signatures, _asking),
 }

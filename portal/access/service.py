@@ -10,11 +10,14 @@ from sqlalchemy.orm import Session
 from portal.access.models import Requirement
 from portal.access.rules import Action, Decision, Facts, Follows, Grace, RequirementFact, decide
 from portal.accounts.models import Profile, User
+from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
-from portal.catalog.rules import NAME, ModelState
+from portal.catalog.rules import ModelState, RepoKind
 from portal.core.actor import Actor
 from portal.core.errors import Refused
 from portal.deliveries import service as deliveries
+from portal.entitlements import service as entitlements
+from portal.entitlements.rules import AskFact, RequestState
 from portal.licensing import service as licensing
 from portal.licensing.models import License
 from portal.licensing.rules import SignatureFact, VersionFact
@@ -34,10 +37,7 @@ class Subject:
 
 def find_subject(session: Session, *, full_name: str, revision: str | None = None) -> Subject:
     """Find a model by name, and the release of a commit, or its newest one."""
-    namespace, _, name = full_name.partition("/")
-    if not NAME.fullmatch(namespace) or not NAME.fullmatch(name):
-        return Subject(None, None)  # what can be no name may not even be text that the database takes
-    model = session.scalar(sa.select(GatedModel).where(GatedModel.namespace == namespace, GatedModel.name == name))
+    model = catalog.called(session, full_name=full_name)
     if model is None:
         return Subject(None, None)
     query = sa.select(Release).where(Release.model_id == model.id).order_by(Release.id.desc()).limit(1)
@@ -100,6 +100,7 @@ class Crowd:
         self._told = notices.reached_of(session, user_ids=ids, subject_refs=refs) if ids else {}
         self._bound = _bound_models(session, [a.access_token_id for a in actors if a.access_token_id is not None])
         self._copies = _copies(session, ids, subjects) if Action.DOWNLOAD in actions else {}
+        self._asking = entitlements.facts_of(session, user_ids=ids, model_ids=model_ids)
 
     def facts(self, actor: Actor, subject: Subject, action: Action) -> Facts:
         """Return what `decide` needs for one actor, one model and one action."""
@@ -113,8 +114,9 @@ class Crowd:
         bound = self._bound.get(actor.access_token_id or 0)
         return replace(
             person, model_name=subject.model.full_name, model_state=subject.model.state,
-            has_release=subject.release is not None,
+            is_dataset=subject.model.kind is RepoKind.DATASET, has_release=subject.release is not None,
             requirements=self._requirements(actor.user_id or 0, subject, action),
+            asking=self._asked(actor.user_id or 0, subject.model.id),
             token_wrong_model=bound is not None and subject.model.id not in bound,
             holds_copy=action is Action.DOWNLOAD
             and subject.release is not None
@@ -125,16 +127,22 @@ class Crowd:
         if subject.model is None:
             return ()
         pinned = subject.release.license_number if subject.release else ""
+        # Who was reset signs what changed before asking anew.
+        strict = self._asked(user_id, subject.model.id).state is RequestState.RESET
         return tuple(
             RequirementFact(
-                slug=license_.slug, title=license_.title, follows=requirement.follows, grace=requirement.grace,
-                pinned=pinned, versions=tuple(version for version, _ in self._known[license_.id]),
+                slug=license_.slug, title=license_.title, follows=requirement.follows,
+                grace=Grace.STRICT if strict else requirement.grace, pinned=pinned,
+                versions=tuple(version for version, _ in self._known[license_.id]),
                 signatures=self.signatures(user_id, license_.id),
                 declined=self._declined.get(user_id, frozenset()), reached=self._reached(user_id, license_.id),
             )
             for requirement, license_ in self._required[action]
             if requirement.model_id == subject.model.id
         )  # fmt: skip
+
+    def _asked(self, user_id: int, model_id: int) -> AskFact:
+        return self._asking.get(user_id, self._asking[0]).get(model_id, AskFact())
 
     def signatures(self, user_id: int, license_id: int) -> tuple[SignatureFact, ...]:
         """Return a person's signatures of a license that something asks for."""
@@ -162,6 +170,7 @@ class Crowd:
             ),
             tuple(tuple(self._reached(user_id, license_id).items()) for license_id in self._known),
             self._declined.get(user_id), self._copies.get(user_id),
+            tuple(self._asking.get(user_id, self._asking[0]).items()),
         )  # fmt: skip
 
 
@@ -224,10 +233,16 @@ def refuse(decision: Decision) -> None:
 
 
 def models_with_decisions(
-    session: Session, *, actor: Actor, action: Action, now: datetime, base_url: str
+    session: Session,
+    *,
+    actor: Actor,
+    action: Action,
+    now: datetime,
+    base_url: str,
+    kinds: Sequence[RepoKind] = (RepoKind.MODEL,),
 ) -> list[tuple[GatedModel, Release | None, Decision]]:
-    """Return every visible model with its newest release and the decision for this actor."""
-    shown = sa.select(GatedModel).where(GatedModel.state != ModelState.DRAFT)
+    """Return every visible model, or dataset, with its newest release and the decision for this actor."""
+    shown = sa.select(GatedModel).where(GatedModel.state != ModelState.DRAFT, GatedModel.kind.in_(kinds))
     models = session.scalars(shown.order_by(GatedModel.namespace, GatedModel.name)).all()
     subjects = _newest(session, models)
     facts = facts_for(session, actor=actor, subjects=subjects, action=action, base_url=base_url)

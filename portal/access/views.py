@@ -7,16 +7,19 @@ from datetime import datetime
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
+from werkzeug.routing import RequestRedirect
 
 from portal.access import service
 from portal.access.forms import PlaygroundForm
 from portal.access.rules import Action, Decision, Reason
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
+from portal.catalog.rules import RepoKind, named, renamed_path
 from portal.core.clock import utcnow
 from portal.notices import service as notices
 from portal.usage import service as usage
 from portal.web.app import actor, afterwards, app_service, db, request_id, settings
+from portal.web.behind import raw_path
 from portal.web.guard import member, public
 
 bp = Blueprint("access", __name__)
@@ -54,32 +57,46 @@ def _note_shown(reasons: tuple[Reason, ...]) -> None:
 
 
 @bp.get("/")
+@bp.get("/datasets", defaults={"kind": RepoKind.DATASET})
 @public
-def index() -> ResponseReturnValue:
-    """List all models with what each still needs from the visitor."""
+def index(kind: str = RepoKind.MODEL) -> ResponseReturnValue:
+    """List all models, or all datasets, with what each still needs from the visitor."""
+    action = Action.INFER if kind == RepoKind.MODEL else Action.DOWNLOAD
     rows = service.models_with_decisions(
-        db(), actor=actor(), action=Action.INFER, now=utcnow(), base_url=settings().base_url
+        db(), actor=actor(), action=action, now=utcnow(), base_url=settings().base_url, kinds=[RepoKind(kind)]
     )
-    return render_template("access/index.html", rows=rows)
+    return render_template("access/index.html", rows=rows, datasets=kind == RepoKind.DATASET)
+
+
+def shown(kind: str, namespace: str, name: str) -> GatedModel:
+    """Find the model of a page; under a name that it had before, send the visitor on to the one it has now."""
+    asked = named(kind, namespace, name)
+    renamed = None if catalog.called(db(), full_name=asked) else catalog.once_called(db(), full_name=asked)
+    if renamed is not None:
+        query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
+        raise RequestRedirect(renamed_path(raw_path(), renamed.full_name) + query)
+    return catalog.find_model(db(), full_name=asked)
 
 
 @bp.get("/<namespace>/<name>")
+@bp.get("/datasets/<namespace>/<name>", defaults={"kind": RepoKind.DATASET})
 @public
-def model(namespace: str, name: str) -> ResponseReturnValue:
+def model(namespace: str, name: str, kind: str = RepoKind.MODEL) -> ResponseReturnValue:
     """Show a model: its checklist, its files and its card."""
-    found = catalog.find_model(db(), full_name=f"{namespace}/{name}")
+    found = shown(kind, namespace, name)
     decisions = {
         action: service.check(
             db(), actor=actor(), model=found.full_name, action=action, now=utcnow(), base_url=settings().base_url
         )
         for action in (Action.DOWNLOAD, Action.INFER)
     }
-    _note_shown(decisions[Action.INFER].warnings + decisions[Action.DOWNLOAD].warnings)
+    use = decisions[Action.INFER if found.kind is RepoKind.MODEL else Action.DOWNLOAD]
+    _note_shown(use.warnings + decisions[Action.DOWNLOAD].warnings)
     revision = catalog.current_card(db(), model=found)
     card = app_service("read_card")(catalog.card_text(db(), revision=revision)) if revision else None
     return render_template(
-        "access/model.html", model=found, items=checklist(decisions[Action.INFER]), download=decisions[Action.DOWNLOAD],
-        infer=decisions[Action.INFER], revision=revision, card=card, release=_release(found),
+        "access/model.html", model=found, items=checklist(use), download=decisions[Action.DOWNLOAD], use=use,
+        revision=revision, card=card, release=_release(found), is_dataset=found.kind is RepoKind.DATASET,
         base_url=settings().base_url, revisions=catalog.cards_of(db(), model=found),
     )  # fmt: skip
 
@@ -89,24 +106,26 @@ def _release(found: GatedModel) -> object:
 
 
 @bp.get("/<namespace>/<name>/card/<int(max=1000000):number>")
+@bp.get("/datasets/<namespace>/<name>/card/<int(max=1000000):number>", defaults={"kind": RepoKind.DATASET})
 @public
-def card(namespace: str, name: str, number: int) -> ResponseReturnValue:
+def card(namespace: str, name: str, number: int, kind: str = RepoKind.MODEL) -> ResponseReturnValue:
     """Show one revision of a model's card."""
-    found = catalog.find_model(db(), full_name=f"{namespace}/{name}")
-    shown = catalog.find_card(db(), model=found, number=number)
+    found = shown(kind, namespace, name)
+    revision = catalog.find_card(db(), model=found, number=number)
     return render_template(
-        "access/card.html", model=found, revision=shown.revision, card=app_service("read_card")(shown.text)
+        "access/card.html", model=found, revision=revision.revision, card=app_service("read_card")(revision.text)
     )
 
 
 @bp.get("/<namespace>/<name>/card/<int(max=1000000):number>.pdf")
+@bp.get("/datasets/<namespace>/<name>/card/<int(max=1000000):number>.pdf", defaults={"kind": RepoKind.DATASET})
 @public
-def card_pdf(namespace: str, name: str, number: int) -> ResponseReturnValue:
+def card_pdf(namespace: str, name: str, number: int, kind: str = RepoKind.MODEL) -> ResponseReturnValue:
     """Send one revision of a model's card as a document."""
-    found = catalog.find_model(db(), full_name=f"{namespace}/{name}")
-    shown = catalog.find_card(db(), model=found, number=number)
+    found = shown(kind, namespace, name)
+    revision = catalog.find_card(db(), model=found, number=number)
     page = render_template(
-        "pdf/card.html", model=found, revision=shown.revision, card=app_service("read_card")(shown.text)
+        "pdf/card.html", model=found, revision=revision.revision, card=app_service("read_card")(revision.text)
     )
     document: Callable[[str], bytes] = app_service("pdf")
     headers = {"Content-Disposition": f'inline; filename="{found.name}-card-{number}.pdf"'}

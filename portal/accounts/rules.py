@@ -56,7 +56,9 @@ class Permission(StrEnum):
     LICENSES_PUBLISH = "licenses:version:publish"
     CARDS_EDIT = "cards:revision:edit"
     CARDS_PUBLISH = "cards:revision:publish"
+    MODELS_UPLOAD = "models:commit:upload"
     MODELS_PUBLISH = "models:commit:publish"
+    REQUESTS_REVIEW = "access:request:review"
     PEOPLE_READ = "people:account:read"
     PEOPLE_SANCTION = "people:sanction:order"
     PEOPLE_QUOTA = "people:quota:set"
@@ -79,9 +81,19 @@ class Role(StrEnum):
 P = Permission
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.LICENSE_EDITOR: frozenset({P.CONSOLE_READ, P.LICENSES_EDIT, P.LICENSES_PUBLISH, P.AUDIT_READ}),
-    Role.CARD_EDITOR: frozenset({P.CONSOLE_READ, P.CARDS_EDIT, P.CARDS_PUBLISH, P.MODELS_PUBLISH, P.AUDIT_READ}),
+    Role.CARD_EDITOR: frozenset(
+        {P.CONSOLE_READ, P.CARDS_EDIT, P.CARDS_PUBLISH, P.MODELS_UPLOAD, P.MODELS_PUBLISH, P.AUDIT_READ}
+    ),
     Role.MODERATOR: frozenset(
-        {P.CONSOLE_READ, P.PEOPLE_READ, P.PEOPLE_SANCTION, P.APPEALS_DECIDE, P.USAGE_READ, P.AUDIT_READ}
+        {
+            P.CONSOLE_READ,
+            P.PEOPLE_READ,
+            P.PEOPLE_SANCTION,
+            P.APPEALS_DECIDE,
+            P.REQUESTS_REVIEW,
+            P.USAGE_READ,
+            P.AUDIT_READ,
+        }
     ),
     Role.ADMIN: frozenset(Permission),
 }

@@ -158,6 +158,16 @@ def permissions(session: Session, *, user_id: int, now: datetime) -> frozenset[s
     return rules.permissions_of(list(roles_of(session, user_id=user_id, now=now)))
 
 
+def require_permission(session: Session, *, actor: Actor, permission: Permission, now: datetime) -> None:
+    """Raise unless the person behind an access token is staff in good standing whose role carries a permission."""
+    user = session.get_one(User, actor.id)
+    if rules.held(user.standing, user.standing_until, now) is not Standing.ACTIVE:
+        raise Refused("standing_suspended", "Your account is suspended.")
+    if permission not in permissions(session, user_id=user.id, now=now):
+        message = f"Your role does not include {permission}. Ask an admin of the portal for it."
+        raise Refused("permission_missing", message)
+
+
 def _holding(session: Session, user_id: int, role: Role) -> RoleHolding | None:
     query = sa.select(RoleHolding).where(
         RoleHolding.user_id == user_id, RoleHolding.role == role, RoleHolding.ended_at.is_(None)

@@ -10,5 +10,5 @@ from portal.web.forms import PortalForm
 class FilterForm(PortalForm):
     """The name of an event, and what it is about or who acted."""
 
-    name = SelectField("Event", choices=[SelectChoice("", "Any"), *map(SelectChoice, sorted(EVENTS))])
+    name = SelectField("Event", choices=lambda: [SelectChoice("", "Any"), *map(SelectChoice, sorted(EVENTS))])
     subject = StringField("Public id of the subject or the actor")

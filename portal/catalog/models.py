@@ -5,28 +5,52 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal.catalog.rules import CardState, ModelState
+from portal.catalog.rules import CardState, ModelState, RepoKind, named
 from portal.core.db import Base, append_only, enum_type
 
 
 class GatedModel(Base):
-    """A model that the portal describes, and serves once it has a release."""
+    """A model that the portal describes, and serves once it has a release; or, of the other kind, a dataset."""
 
     __tablename__ = "gated_model"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     public_id: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[RepoKind] = mapped_column(enum_type(RepoKind, "kind"), default=RepoKind.MODEL)
     namespace: Mapped[str]
     name: Mapped[str]
     state: Mapped[ModelState] = mapped_column(enum_type(ModelState, "state"), default=ModelState.DRAFT)
     created_at: Mapped[datetime]
 
-    __table_args__ = (UniqueConstraint("namespace", "name"),)
+    __table_args__ = (UniqueConstraint("kind", "namespace", "name"),)
 
     @property
     def full_name(self) -> str:
-        """The name by which clients ask: ``namespace/name``."""
+        """The name by which everybody asks: ``namespace/name``, and ``datasets/namespace/name`` of a dataset."""
+        return named(self.kind, self.namespace, self.name)
+
+    @property
+    def hub_id(self) -> str:
+        """The name as Hub clients write it beside the kind: ``namespace/name``."""
         return f"{self.namespace}/{self.name}"
+
+
+@append_only()
+class FormerName(Base):
+    """A name that a model or dataset had before; it leads to it for ever, and nothing else takes it."""
+
+    __tablename__ = "former_name"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[RepoKind] = mapped_column(enum_type(RepoKind, "kind"))
+    namespace: Mapped[str]
+    name: Mapped[str]
+    model_id: Mapped[int] = mapped_column(ForeignKey("gated_model.id", ondelete="RESTRICT"))
+    given_up_at: Mapped[datetime]
+
+    model: Mapped[GatedModel] = relationship(lazy="joined")
+
+    __table_args__ = (UniqueConstraint("kind", "namespace", "name"),)
 
 
 class CardRevision(Base):

@@ -1,8 +1,10 @@
 """Names of models, their lifecycle and that of their cards."""
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 
+from portal.audit.rules import Event
 from portal.core.errors import Invalid
 from portal.core.machine import Machine
 
@@ -11,6 +13,20 @@ RESERVED = frozenset(
     """api appeal contact datasets device disclosure healthz invite licenses log login logout metrics models oauth
     playground readyz report reset resolve settings signup spaces staff static transparency v1 verify""".split()  # noqa: SIM905
 )
+
+
+class RepoKind(StrEnum):
+    """What a repository holds; the value is how its addresses begin under ``/api``."""
+
+    MODEL = "models"
+    DATASET = "datasets"
+
+
+@dataclass(frozen=True)
+class ModelRenamed(Event, name="model:name:changed"):
+    """A model or dataset got another name; the one before leads to it for ever."""
+
+    to: str
 
 
 class ModelState(StrEnum):
@@ -64,13 +80,13 @@ CARD = Machine(
 )
 
 
-def split_name(full_name: str) -> tuple[str, str]:
-    """Split ``namespace/name`` and refuse what clients or routes could misread.
+def split_name(full_name: str) -> tuple[RepoKind, str, str]:
+    """Split a name as `parts_of` does and refuse what clients or routes could misread.
 
     Raises:
         Invalid: not two segments, characters or endings that the Hub forbids, or a reserved namespace.
     """
-    namespace, slash, name = full_name.partition("/")
+    kind, namespace, name = parts_of(full_name)
     for part in (namespace, name):
         if not NAME.fullmatch(part) or "--" in part or ".." in part or part.endswith(".git"):
             raise Invalid(
@@ -78,6 +94,31 @@ def split_name(full_name: str) -> tuple[str, str]:
                 f"{full_name!r} is no model name: write NAMESPACE/NAME with letters, digits, '.', '_' and '-'.",
                 field="model",
             )
-    if not slash or namespace.lower() in RESERVED:
+    if namespace.lower() in RESERVED:
         raise Invalid("model_name", f"{namespace!r} is kept for the portal's own pages.", field="model")
-    return namespace, name
+    return kind, namespace, name
+
+
+def parts_of(full_name: str) -> tuple[RepoKind, str, str]:
+    """Split the name by which everybody asks, ``NS/NAME`` or ``datasets/NS/NAME``, into kind, namespace and name."""
+    first, slash, rest = full_name.partition("/")
+    kind = RepoKind.DATASET if slash and first == RepoKind.DATASET else RepoKind.MODEL
+    namespace, _, name = (rest if kind is RepoKind.DATASET else full_name).partition("/")
+    return kind, namespace, name
+
+
+def named(kind: str, namespace: str, name: str) -> str:
+    """Return the name by which everybody asks, from the parts of an address."""
+    return f"{RepoKind.DATASET}/{namespace}/{name}" if kind == RepoKind.DATASET else f"{namespace}/{name}"
+
+
+def can_be_name(namespace: str, name: str) -> bool:
+    """Say whether something can be called so; what cannot may not even be text that a database takes."""
+    return bool(NAME.fullmatch(namespace) and NAME.fullmatch(name))
+
+
+def renamed_path(path: str, name: str) -> str:
+    """Return the path of an address under another name of the model or dataset that it is about."""
+    parts = [part for part in path.split("/") if part]
+    rest = parts[3:] if parts[0] == RepoKind.DATASET else parts[2:]
+    return "/" + "/".join([name, *rest])

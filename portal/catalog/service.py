@@ -9,9 +9,22 @@ from sqlalchemy.orm import Session
 
 from portal.audit import service as audit
 from portal.audit.rules import CardDrafted, CardPublished, ModelPublished
-from portal.catalog.models import CardRevision, GatedModel, Release
-from portal.catalog.rules import CARD, MODEL, CardAction, CardState, ModelAction, ModelState, split_name
+from portal.catalog.models import CardRevision, FormerName, GatedModel, Release
+from portal.catalog.rules import (
+    CARD,
+    MODEL,
+    CardAction,
+    CardState,
+    ModelAction,
+    ModelRenamed,
+    ModelState,
+    can_be_name,
+    named,
+    parts_of,
+    split_name,
+)  # fmt: skip
 from portal.clauses import service as clauses
+from portal.clauses.models import Text
 from portal.core.actor import Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid, NotFound
@@ -28,26 +41,79 @@ class Card:
     text: str
 
 
+def called(session: Session, *, full_name: str) -> GatedModel | None:
+    """Return the model or dataset that goes by a name now, in whatever state it is; None for none."""
+    kind, namespace, name = parts_of(full_name)
+    if not can_be_name(namespace, name):
+        return None
+    query = sa.select(GatedModel).where(GatedModel.namespace == namespace, GatedModel.name == name)
+    return session.scalar(query.where(GatedModel.kind == kind))
+
+
+def once_called(session: Session, *, full_name: str) -> GatedModel | None:
+    """Return the shown model or dataset that went by a name before it was renamed; None for none."""
+    kind, namespace, name = parts_of(full_name)
+    if not can_be_name(namespace, name):
+        return None
+    query = sa.select(FormerName).where(FormerName.namespace == namespace, FormerName.name == name)
+    former = session.scalar(query.where(FormerName.kind == kind))
+    return former.model if former and former.model.state is not ModelState.DRAFT else None
+
+
 def find_model(session: Session, *, full_name: str) -> GatedModel:
     """Find a model by ``namespace/name``, or raise `NotFound`."""
-    namespace, _, name = full_name.partition("/")
-    query = sa.select(GatedModel).where(GatedModel.namespace == namespace, GatedModel.name == name)
-    model = session.scalar(query)
+    model = called(session, full_name=full_name)
     if model is None or model.state is ModelState.DRAFT:
         raise NotFound("model_not_found", f"There is no model {full_name} here.")
     return model
 
 
 def ensure_model(session: Session, *, full_name: str, now: datetime) -> GatedModel:
-    """Return the model of that name, making a draft if there is none."""
-    namespace, name = split_name(full_name)
-    query = sa.select(GatedModel).where(GatedModel.namespace == namespace, GatedModel.name == name)
-    model = session.scalar(query)
+    """Return the model of that name, making a draft if there is none.
+
+    Raises:
+        Invalid: nothing can be called so.
+        Conflict: another one was called so before, and the name still leads to it.
+    """
+    kind, namespace, name = split_name(full_name)
+    model = called(session, full_name=full_name)
     if model is None:
-        model = GatedModel(public_id=public_id("mod"), namespace=namespace, name=name, created_at=now)
+        _check_free(session, full_name)
+        model = GatedModel(public_id=public_id("mod"), kind=kind, namespace=namespace, name=name, created_at=now)
         session.add(model)
         session.flush()
     return model
+
+
+def _check_free(session: Session, full_name: str) -> None:
+    kind, namespace, name = parts_of(full_name)
+    taken = sa.select(FormerName.id).where(FormerName.namespace == namespace, FormerName.name == name)
+    if called(session, full_name=full_name) or session.scalar(taken.where(FormerName.kind == kind)):
+        raise Conflict("name_taken", f"{full_name} is the name of another one, now or before.")
+
+
+def rename(session: Session, *, model: GatedModel, to: str, by: Actor, now: datetime) -> None:
+    """Give a model another name; the one before leads to it for ever, in papers as in programs.
+
+    Raises:
+        Invalid: nothing can be called so, or it names the other kind.
+        Conflict: the name is, or was, that of another one.
+    """
+    kind, namespace, name = split_name(to)
+    hold(session, GatedModel.id, model.id)
+    if to == model.full_name:
+        return
+    if kind is not model.kind:
+        raise Invalid("model_name", f"A dataset stays a dataset, and a model a model: {to!r}.", field="model")
+    own = sa.select(FormerName).where(FormerName.model_id == model.id)
+    known = {named(row.kind, row.namespace, row.name) for row in session.scalars(own)}
+    if to in known:
+        raise Conflict("name_taken", f"{model.full_name} was called {to} before; that name already leads to it.")
+    _check_free(session, to)
+    session.add(FormerName(kind=kind, namespace=model.namespace, name=model.name, model_id=model.id, given_up_at=now))
+    model.namespace, model.name = namespace, name
+    session.flush()
+    audit.record(session, ModelRenamed(subject=model.public_id, to=to), by=by, now=now)
 
 
 def publish_model(model: GatedModel) -> None:
@@ -92,6 +158,16 @@ def release(
     return row
 
 
+def released(session: Session, *, model: GatedModel) -> frozenset[str]:
+    """Return the ids of the commits of a model that were released; readers know no others."""
+    return frozenset(session.scalars(sa.select(Release.revision).where(Release.model_id == model.id)))
+
+
+def release_of(session: Session, *, model: GatedModel, revision: str) -> Release | None:
+    """Return the release of a commit, if it was released."""
+    return session.scalar(sa.select(Release).where(Release.model_id == model.id, Release.revision == revision))
+
+
 def current_card(session: Session, *, model: GatedModel, language: str = "en") -> CardRevision | None:
     """Return the published card revision of a model."""
     return session.scalar(
@@ -105,6 +181,14 @@ def current_card(session: Session, *, model: GatedModel, language: str = "en") -
 def card_text(session: Session, *, revision: CardRevision) -> str:
     """Return a card revision's words."""
     return clauses.text_of(session, sha256=revision.text_sha256)
+
+
+def card_texts(session: Session, *, models: Sequence[GatedModel]) -> dict[int, str]:
+    """Return the words of the published cards of models, by model id."""
+    query = sa.select(CardRevision.model_id, Text.body).join(Text, Text.sha256 == CardRevision.text_sha256)
+    query = query.where(CardRevision.language == "en", CardRevision.state == CardState.PUBLISHED)
+    rows = session.execute(query.where(CardRevision.model_id.in_([model.id for model in models])))
+    return {model_id: body.decode() for model_id, body in rows}
 
 
 def find_card(session: Session, *, model: GatedModel, number: int) -> Card:
@@ -192,11 +276,17 @@ def sync_card(session: Session, *, full_name: str, text: str, by: Actor, now: da
     return True
 
 
+def find_by_ref(session: Session, *, ref: str) -> GatedModel:
+    """Find a model for staff by its public id, or raise `NotFound`."""
+    model = session.scalar(sa.select(GatedModel).where(GatedModel.public_id == ref))
+    if model is None:
+        raise NotFound("model_not_found", "There is no such model here.")
+    return model
+
+
 def find_any_model(session: Session, *, full_name: str) -> GatedModel:
     """Find a model for staff, drafts included, or raise `NotFound`."""
-    namespace, _, name = full_name.partition("/")
-    query = sa.select(GatedModel).where(GatedModel.namespace == namespace, GatedModel.name == name)
-    model = session.scalar(query)
+    model = called(session, full_name=full_name)
     if model is None:
         raise NotFound("model_not_found", f"There is no model {full_name} here.")
     return model
@@ -215,10 +305,10 @@ def all_models(session: Session) -> list[tuple[GatedModel, CardRevision | None, 
 def asking_for(session: Session, *, slug: str, number: str) -> list[str]:
     """Return the models of which a release pins a license version, so that its downloads still ask for it."""
     query = (
-        sa.select(GatedModel.namespace, GatedModel.name)
+        sa.select(GatedModel.kind, GatedModel.namespace, GatedModel.name)
         .join(Release, Release.model_id == GatedModel.id)
         .where(Release.license_slug == slug, Release.license_number == number, GatedModel.state != ModelState.WITHDRAWN)
         .distinct()
         .order_by(GatedModel.namespace, GatedModel.name)
     )
-    return [f"{namespace}/{name}" for namespace, name in session.execute(query)]
+    return [named(kind, namespace, name) for kind, namespace, name in session.execute(query)]

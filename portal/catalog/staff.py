@@ -2,18 +2,20 @@
 
 import difflib
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from portal.accounts.rules import Permission
 from portal.catalog import service
 from portal.catalog.forms import CardForm, PublishCardForm
+from portal.catalog.rules import RepoKind, named
 from portal.core.clock import utcnow
 from portal.core.errors import Invalid, NotFound
 from portal.web.app import actor, app_service, db
 from portal.web.guard import staff
 
 bp = Blueprint("catalog_staff", __name__)
+DATASET = {"kind": RepoKind.DATASET}
 
 
 def difference(old: str, new: str) -> list[tuple[str, str]]:
@@ -34,10 +36,11 @@ def cards() -> ResponseReturnValue:
 
 
 @bp.route("/staff/cards/<namespace>/<name>/edit", methods=["GET", "POST"])
+@bp.route("/staff/cards/datasets/<namespace>/<name>/edit", methods=["GET", "POST"], defaults=DATASET)
 @staff(Permission.CARDS_EDIT)
-def edit(namespace: str, name: str) -> ResponseReturnValue:
+def edit(namespace: str, name: str, kind: str = RepoKind.MODEL) -> ResponseReturnValue:
     """Write the next revision of a card; it is kept as a draft."""
-    model = service.find_any_model(db(), full_name=f"{namespace}/{name}")
+    model = service.find_any_model(db(), full_name=named(kind, namespace, name))
     current = service.draft_of(db(), model=model) or service.current_card(db(), model=model)
     form = CardForm(text=service.card_text(db(), revision=current) if current else "")
     if form.validate_on_submit():
@@ -46,17 +49,18 @@ def edit(namespace: str, name: str) -> ResponseReturnValue:
             service.save_draft(
                 db(), model=model, text=form.read("text") + "\n", note=form.read("note"), by=actor(), now=utcnow()
             )
-            return redirect(url_for(".preview", namespace=namespace, name=name), 303)
+            return redirect(f"/staff/cards/{model.full_name}/preview", 303)
         except Invalid as error:
             form.take(error)
     return render_template("catalog/staff_edit.html", model=model, form=form), 422 if form.errors else 200
 
 
 @bp.route("/staff/cards/<namespace>/<name>/preview", methods=["GET", "POST"])
+@bp.route("/staff/cards/datasets/<namespace>/<name>/preview", methods=["GET", "POST"], defaults=DATASET)
 @staff(Permission.CARDS_PUBLISH)
-def preview(namespace: str, name: str) -> ResponseReturnValue:
+def preview(namespace: str, name: str, kind: str = RepoKind.MODEL) -> ResponseReturnValue:
     """Show a draft as readers will see it, with the difference; publish it."""
-    model = service.find_any_model(db(), full_name=f"{namespace}/{name}")
+    model = service.find_any_model(db(), full_name=named(kind, namespace, name))
     if request.method == "POST":
         shown = PublishCardForm().read("shown_sha256")
         service.publish_card(db(), model=model, shown_sha256=shown, by=actor(), now=utcnow())

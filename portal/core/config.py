@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ SOCKET_LIMIT = 100
 KEY_LENGTH = 32
 PORT_MAX = 65535
 NAME_MAX = 200
+COUNT_MAX = 100_000
 
 
 class SettingError(Exception):
@@ -39,6 +41,7 @@ class Settings:
         mail_url: ``file:`` or ``smtp://user:password@host:port``.
         engines: ``embedded``, or the path of a TOML file of OpenAI-compatible servers.
         durability: ``process`` or ``power-loss``.
+        trusted_proxies: addresses or networks, separated by commas, that may say whose request they pass on.
         secret_keys: keys that sign cookies and forms; the first signs, all verify.
         seal_pkcs12: PKCS#12 file with the key and certificate that seal receipts; empty for a key made at first start.
         seal_passphrase: opens that file.
@@ -49,6 +52,8 @@ class Settings:
         licensor: the body that gives out the license, as pages name it; empty where nobody is named yet.
         contact: mail address for questions, reports of misuse and signing on paper; empty where there is none yet.
         campaign_unreached_limit: largest share (0 to 1) of those a campaign asks whom nothing reached, for a cut-over.
+        upload_file_gb: the largest file that staff may upload; Hub clients download no larger one.
+        upload_commit_mb: the most bytes that one commit may carry itself, beside large files sent before.
         pepper: key of the access-token digests.
         sources: setting → where its value came from.
     """
@@ -62,6 +67,7 @@ class Settings:
     mail_url: str = "file:"
     engines: str = "embedded"
     durability: str = "process"
+    trusted_proxies: tuple[str, ...] = ()
     secret_keys: tuple[str, ...] = ()
     seal_pkcs12: str = ""
     seal_passphrase: str = ""
@@ -72,6 +78,8 @@ class Settings:
     licensor: str = ""
     contact: str = ""
     campaign_unreached_limit: float = 0.05
+    upload_file_gb: int = 50
+    upload_commit_mb: int = 512
     pepper: bytes = b""
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -87,12 +95,31 @@ class Settings:
 
     @property
     def engine_socket(self) -> Path:
-        """The Unix socket of the embedded engine: in `home`, or in a private temporary folder if that is too long."""
-        path = self.home / "run" / "engine.sock"
+        """The Unix socket of the embedded engine."""
+        return self._socket("engine")
+
+    @property
+    def web_socket(self) -> Path:
+        """The Unix socket of the control plane."""
+        return self._socket("web")
+
+    @property
+    def edge_socket(self) -> Path:
+        """The Unix socket on which the data plane answers the portal's own processes."""
+        return self._socket("edge")
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of trusted proxies."""
+        return tuple(ip_network(text, strict=False) for text in self.trusted_proxies)
+
+    def _socket(self, name: str) -> Path:
+        """Return the place of a Unix socket: in `home`, or in a private temporary folder if that is too long."""
+        path = self.home / "run" / f"{name}.sock"
         if len(os.fsencode(path)) <= SOCKET_LIMIT:
             return path
-        name = sha256(os.fsencode(self.home)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"portal-{os.getuid()}-{name}" / "engine.sock"
+        folder = sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"portal-{os.getuid()}-{folder}" / f"{name}.sock"
 
     def folder(self, name: str) -> Path:
         """Return a folder of `home`, made private if it is new."""
@@ -187,12 +214,15 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     return Settings(
         env=env, home=home, host=host, port=port, base_url=base_url, database_url=database_url, mail_url=mail_url,
         engines=str(values.get("engines", "embedded")), durability=_one_of("durability", DURABILITIES, values, sources),
-        secret_keys=keys, seal_pkcs12=str(values.get("seal_pkcs12", "")), pepper=pepper, sources=sources,
+        trusted_proxies=_networks(values, sources), secret_keys=keys,
+        seal_pkcs12=str(values.get("seal_pkcs12", "")), pepper=pepper, sources=sources,
         seal_passphrase=str(values.get("seal_passphrase", "")), timestamp_url=timestamp_url,
         log_mail=_mail("log_mail", values, sources), contact=_mail("contact", values, sources),
         licensor=_named("licensor", values, sources),
         timestamp_root=str(values.get("timestamp_root", "")), witnesses=str(values.get("witnesses", "")),
         campaign_unreached_limit=_share("campaign_unreached_limit", 0.05, values, sources),
+        upload_file_gb=_count("upload_file_gb", 50, values, sources),
+        upload_commit_mb=_count("upload_commit_mb", 512, values, sources),
     )  # fmt: skip
 
 
@@ -227,6 +257,17 @@ def _share(name: str, default: float, values: dict[str, Any], sources: Mapping[s
     return share
 
 
+def _networks(values: dict[str, Any], sources: Mapping[str, str]) -> tuple[str, ...]:
+    given = values.get("trusted_proxies", "")
+    texts = [str(text).strip() for text in (given if isinstance(given, list) else str(given).split(","))]
+    for text in filter(None, texts):
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            raise _bad("trusted_proxies", f"{text!r} is no address and no network", sources) from None
+    return tuple(filter(None, texts))
+
+
 def _port(values: dict[str, Any], sources: Mapping[str, str]) -> int:
     try:
         port = int(values.get("port", 8000))
@@ -235,6 +276,13 @@ def _port(values: dict[str, Any], sources: Mapping[str, str]) -> int:
     if not 0 < port <= PORT_MAX:
         raise _bad("port", f"{port} is not between 1 and {PORT_MAX}", sources)
     return port
+
+
+def _count(name: str, default: int, values: dict[str, Any], sources: Mapping[str, str]) -> int:
+    text = str(values.get(name, default))
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= COUNT_MAX):
+        raise _bad(name, f"{text[:40]!r} is no whole number from 1 to {COUNT_MAX:,}", sources)
+    return int(text)
 
 
 def _check_addresses(base_url: str, mail_url: str, env: str, sources: Mapping[str, str]) -> None:

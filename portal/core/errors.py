@@ -75,6 +75,13 @@ class Unavailable(PortalError):
     title = "Temporarily unavailable"
 
 
+class Full(PortalError):
+    """There is no room for what was sent."""
+
+    status = 507
+    title = "No room left"
+
+
 class Refused(PortalError):
     """The caller is known and may not.
 

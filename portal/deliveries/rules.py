@@ -1,6 +1,9 @@
-"""When the ranges that a person received make a whole copy."""
+"""Which requests fetch one copy, and when the ranges that they brought make it whole."""
 
 from collections.abc import Iterable
+from datetime import timedelta
+
+JOINED_FOR = timedelta(days=7)  # so long may a copy take that is fetched in several requests
 
 
 def covers_file(spans: Iterable[tuple[int, int]], size: int) -> bool:

@@ -7,25 +7,26 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, Response, jsonify, request
 from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import OperationalError
 
 from portal.access import service as access
 from portal.access.rules import Action
 from portal.accounts.models import User
+from portal.catalog import service as catalog
+from portal.catalog.models import GatedModel
+from portal.catalog.rules import RepoKind, named
 from portal.core.clock import utcnow
 from portal.core.errors import PortalError, Unauthenticated
 from portal.downloads import service
 from portal.downloads.rules import (
-    About,
     HubError,
     after,
-    chosen,
     client_name,
-    hub_time,
-    model_info,
+    database_away,
+    model_missing,
     page,
     refusal,
     translated,
-    tree_item,
     wants,
     whole,
 )  # fmt: skip
@@ -33,13 +34,17 @@ from portal.downloads.service import Snapshot
 from portal.files import service as files
 from portal.files.models import Commit
 from portal.files.rules import Entry, RefKind
+from portal.listings import service as listings
+from portal.listings.rules import About, Wanted, chosen, hub_time, model_info, tree_item
 from portal.tokens.models import AccessToken
+from portal.tokens.rules import Scope
 from portal.web.app import actor, app_service, db, json_body, settings
+from portal.web.behind import raw_path
 from portal.web.guard import token
-from portal.web.mount import raw_path
 
 bp = Blueprint("downloads_api", __name__)
-MODEL = "/api/models/<namespace>/<name>"
+KIND = f"/api/<any({', '.join(RepoKind)}):kind>"
+REPO = f"{KIND}/<namespace>/<name>"
 REVISION_AT = 5  # /api/models/{ns}/{name}/tree/ come before the revision
 MODELS_MOST = 1000
 TREE_MOST = 1000
@@ -60,6 +65,12 @@ def install(app: Flask) -> None:
     app.wsgi_app = merged  # type: ignore[method-assign]
 
 
+@bp.errorhandler(OperationalError)
+def wait(_error: OperationalError) -> ResponseReturnValue:
+    """Answer while the database is away."""
+    return refuse(database_away())
+
+
 @bp.errorhandler(PortalError)
 def refuse(error: PortalError) -> ResponseReturnValue:
     """Answer an error in the headers and the words that Hub clients explain."""
@@ -70,23 +81,27 @@ def refuse(error: PortalError) -> ResponseReturnValue:
     return answer
 
 
-def _snapshot(namespace: str, name: str, revision: str) -> Snapshot:
-    return service.snapshot(
-        db(), actor=actor(), name=f"{namespace}/{name}", revision=revision, now=utcnow(), base_url=settings().base_url
+def _visible(kind: str, namespace: str, name: str) -> GatedModel:
+    return service.visible(
+        db(), actor=actor(), name=named(kind, namespace, name), now=utcnow(), base_url=settings().base_url
     )
 
 
-def _at_revision(namespace: str, name: str) -> tuple[Snapshot, str]:
+def _at_revision(kind: str, namespace: str, name: str) -> tuple[Snapshot, str]:
     """Return the snapshot that the rest of the address names, and the path after it."""
     revision, path = after(raw_path(), REVISION_AT)
-    return _snapshot(namespace, name, revision), path
+    shot = service.snapshot(
+        db(), actor=actor(), name=named(kind, namespace, name), revision=revision, now=utcnow(),
+        base_url=settings().base_url,
+    )  # fmt: skip
+    return shot, path
 
 
 def _metadata(text: str) -> dict[str, Any]:
     return dict(app_service("read_card")(text).metadata)
 
 
-def _linked(rows: Sequence[Any], following: int | None) -> Response:
+def _linked(rows: Sequence[Any], following: int | str | None) -> Response:
     """Answer one page of a list with an absolute link to the next one."""
     answer = jsonify(list(rows))
     if following is not None:
@@ -95,74 +110,81 @@ def _linked(rows: Sequence[Any], following: int | None) -> Response:
     return answer
 
 
-def _bounds(default: int, most: int) -> tuple[int, int]:
-    start = whole(request.args.get("cursor"), "cursor", 0, 10**8)
-    return start, whole(request.args.get("limit"), "limit", default, most)
+def _limit(default: int, most: int) -> int:
+    return max(whole(request.args.get("limit"), "limit", default, most), 1)
 
 
-@bp.get("/api/models")
+def _cursor() -> int:
+    return whole(request.args.get("cursor"), "cursor", 0, 10**8)
+
+
+def _several(name: str) -> list[str]:
+    """Read a field that may come several times, or with several values."""
+    return [part for value in request.args.getlist(name) for part in value.split(",") if part]
+
+
+@bp.get(KIND)
 @token()
-def models() -> ResponseReturnValue:
-    """List models by namespace, words in the name and tags, a page at a time."""
-    found = service.search(
-        db(), actor=actor(), now=utcnow(), base_url=settings().base_url, author=request.args.get("author", ""),
-        words=request.args.get("search", ""),
+def repos(kind: str) -> ResponseReturnValue:
+    """List models, or datasets, by namespace, words in the name, tags and dates, a page at a time."""
+    asked = request.args
+    gated = asked.get("gated")
+    wanted = Wanted(
+        author=asked.get("author", ""), words=tuple(asked.get("search", "").split()),
+        tags=frozenset(_several("filter") + _several("pipeline_tag")), gated=wants(gated) if gated else None,
+        sort=asked.get("sort", ""), oldest_first=asked.get("direction") == "1",
     )  # fmt: skip
-    full = wants(request.args.get("full"))
-    rows = service.about(db(), models=found, metadata=_metadata)
-    infos = [model_info(row, siblings=full) for row in _sorted(rows)]
-    tags = {tag for value in request.args.getlist("filter") for tag in value.split(",") if tag}
-    kept = [chosen(info, _expand()) for info in infos if tags <= set(info["tags"])]
-    return _linked(*page(kept, *_bounds(MODELS_MOST, MODELS_MOST)))
+    found = listings.search(
+        db(), actor=actor(), kind=RepoKind(kind), wanted=wanted, metadata=_metadata, now=utcnow(),
+        base_url=settings().base_url,
+    )  # fmt: skip
+    rows, following = page(found, _cursor(), _limit(MODELS_MOST, MODELS_MOST))
+    if wants(asked.get("full")):
+        rows = [row if row.revision is None else _with_files(row) for row in rows]
+    return _linked([chosen(model_info(row), _several("expand")) for row in rows], following)
 
 
-def _sorted(rows: list[About]) -> list[About]:
-    """Order models as asked: by a date, newest first, or by name."""
-    keys = {"lastModified": lambda r: r.changed_at or r.created_at, "createdAt": lambda r: r.created_at}
-    key = keys.get(request.args.get("sort", ""))
-    return sorted(rows, key=key, reverse=True) if key else rows
+def _with_files(row: About) -> About:
+    model = catalog.find_any_model(db(), full_name=named(row.kind, *row.hub_id.split("/")))
+    return listings.about(db(), models=[model], metadata=_metadata, contents=True)[0]
 
 
-def _expand() -> list[str]:
-    return [name for value in request.args.getlist("expand") for name in value.split(",") if name]
-
-
-@bp.get(MODEL)
+@bp.get(REPO)
 @token()
-def model(namespace: str, name: str) -> ResponseReturnValue:
+def repo(kind: str, namespace: str, name: str) -> ResponseReturnValue:
     """Describe a model at its newest commit; one without weights has a card and no commit."""
-    found = service.visible(db(), actor=actor(), name=f"{namespace}/{name}", now=utcnow(), base_url=settings().base_url)
-    return jsonify(_described(service.about(db(), models=[found], metadata=_metadata)[0]))
+    found = _visible(kind, namespace, name)
+    return jsonify(_described(found, service.newest(db(), actor=actor(), model=found, now=utcnow())))
 
 
-@bp.get(f"{MODEL}/revision/<path:rest>")
+@bp.get(f"{REPO}/revision/<path:rest>")
 @token()
-def revision(namespace: str, name: str, rest: str) -> ResponseReturnValue:
+def revision(kind: str, namespace: str, name: str, rest: str) -> ResponseReturnValue:
     """Describe a model at a revision."""
     del rest  # read from the raw address, where a slash within a revision is told from one after it
-    shot, _ = _at_revision(namespace, name)
-    commits = {shot.model.id: shot.commit}
-    return jsonify(_described(service.about(db(), models=[shot.model], metadata=_metadata, commits=commits)[0]))
+    shot, _ = _at_revision(kind, namespace, name)
+    return jsonify(_described(shot.model, {shot.model.id: shot.commit}))
 
 
-def _described(about: About) -> dict[str, Any]:
-    info = model_info(about, blobs=wants(request.args.get("blobs")))
-    counted = service.parameters(app_service("store"), about.files)
-    if counted:
-        info["safetensors"] = {"parameters": counted, "total": sum(counted.values())}
-    return chosen(info, _expand())
+def _described(model: GatedModel, commits: dict[int, Commit]) -> dict[str, Any]:
+    fields = _several("expand")
+    contents = not fields or not {"siblings", "safetensors"}.isdisjoint(fields)
+    [about] = listings.about(db(), models=[model], metadata=_metadata, commits=commits, contents=contents)
+    return chosen(model_info(about, blobs=wants(request.args.get("blobs"))), fields)
 
 
-@bp.get(f"{MODEL}/tree/<path:rest>")
+@bp.get(f"{REPO}/tree/<path:rest>")
 @token()
-def tree(namespace: str, name: str, rest: str) -> ResponseReturnValue:
-    """List a folder of a revision, a page at a time."""
+def tree(kind: str, namespace: str, name: str, rest: str) -> ResponseReturnValue:
+    """List a folder of a revision, a page at a time; the next page goes on behind the last path of this one."""
     del rest
-    shot, path = _at_revision(namespace, name)
+    shot, path = _at_revision(kind, namespace, name)
     expand = wants(request.args.get("expand"))
-    found = service.folder(db(), commit=shot.commit, path=path, recursive=wants(request.args.get("recursive")))
     most = EXPANDED_MOST if expand else TREE_MOST
-    rows, following = page(found, *_bounds(most, most))
+    rows, following = service.folder(
+        db(), commit=shot.commit, path=path, limit=_limit(most, most), after=request.args.get("cursor", ""),
+        recursive=wants(request.args.get("recursive")),
+    )  # fmt: skip
     return _linked(_items(shot.commit, rows, expand=expand), following)
 
 
@@ -171,17 +193,17 @@ def _items(commit: Commit, entries: Sequence[Entry], *, expand: bool) -> list[di
     if expand:
         changes = service.last_changes(db(), commit=commit, entries=entries)
         for item in items:
-            last = changes.get(item["path"], commit)
+            last = changes[item["path"]]
             item["lastCommit"] = {"id": last.revision, "title": last.title, "date": hub_time(last.created_at)}
     return items
 
 
-@bp.post(f"{MODEL}/paths-info/<path:rest>")
+@bp.post(f"{REPO}/paths-info/<path:rest>")
 @token(writes=False)
-def paths_info(namespace: str, name: str, rest: str) -> ResponseReturnValue:
+def paths_info(kind: str, namespace: str, name: str, rest: str) -> ResponseReturnValue:
     """Describe some files and folders; those that are not there are left out."""
     del rest
-    shot, _ = _at_revision(namespace, name)
+    shot, _ = _at_revision(kind, namespace, name)
     if request.is_json:
         body = json_body()
         asked: dict[str, Any] = body if isinstance(body, dict) else {}
@@ -190,32 +212,31 @@ def paths_info(namespace: str, name: str, rest: str) -> ResponseReturnValue:
     paths = [asked.get("paths")] if isinstance(asked.get("paths"), str) else asked.get("paths")
     if not isinstance(paths, list) or len(paths) > PATHS_MOST or not all(isinstance(path, str) for path in paths):
         raise HubError(400, "", f"paths is a list of at most {PATHS_MOST} texts.", code="paths")
-    found = service.pick(db(), commit=shot.commit, paths=paths)
+    found = files.picked(db(), commit_id=shot.commit.id, paths=[path.strip("/") for path in paths])
     return jsonify(_items(shot.commit, found, expand=wants(str(asked.get("expand", "")))))
 
 
-@bp.get(f"{MODEL}/refs")
+@bp.get(f"{REPO}/refs")
 @token()
-def refs(namespace: str, name: str) -> ResponseReturnValue:
+def refs(kind: str, namespace: str, name: str) -> ResponseReturnValue:
     """List branches and tags."""
-    found = service.visible(db(), actor=actor(), name=f"{namespace}/{name}", now=utcnow(), base_url=settings().base_url)
+    found = _visible(kind, namespace, name)
     lists: dict[str, list[dict[str, str]]] = {"branches": [], "tags": [], "converts": [], "pullRequests": []}
-    for ref, commit in files.refs(db(), model_id=found.id):
+    for ref, commit in service.refs(db(), actor=actor(), model=found, now=utcnow()):
         kind, folder = ("tags", "tags") if ref.kind is RefKind.TAG else ("branches", "heads")
         lists[kind].append({"name": ref.name, "ref": f"refs/{folder}/{ref.name}", "targetCommit": commit.revision})
     return jsonify(lists)
 
 
-@bp.get(f"{MODEL}/commits/<path:rest>")
+@bp.get(f"{REPO}/commits/<path:rest>")
 @token()
-def commits(namespace: str, name: str, rest: str) -> ResponseReturnValue:
+def commits(kind: str, namespace: str, name: str, rest: str) -> ResponseReturnValue:
     """List a revision and those before it, newest first, a page at a time."""
     del rest
-    shot, _ = _at_revision(namespace, name)
-    start, limit = _bounds(50, COMMITS_MOST)
-    found = files.history(db(), commit=shot.commit, skip=start, limit=max(limit, 1) + 1)
-    rows, following = page(found, 0, limit)
-    return _linked([_commit(row) for row in rows], start + len(rows) if following else None)
+    shot, _ = _at_revision(kind, namespace, name)
+    start, limit = _cursor(), _limit(50, COMMITS_MOST)
+    found = files.history(db(), commit=shot.commit, skip=start, limit=limit + 1)
+    return _linked([_commit(row) for row in found[:limit]], start + limit if len(found) > limit else None)
 
 
 def _commit(row: Commit) -> dict[str, Any]:
@@ -226,11 +247,11 @@ def _commit(row: Commit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@bp.get(f"{MODEL}/auth-check")
+@bp.get(f"{REPO}/auth-check")
 @token()
-def auth_check(namespace: str, name: str) -> ResponseReturnValue:
+def auth_check(kind: str, namespace: str, name: str) -> ResponseReturnValue:
     """Say whether the caller may download a model."""
-    full_name = f"{namespace}/{name}"
+    full_name = service.known(db(), name=named(kind, namespace, name))
     decision = access.check(
         db(), actor=actor(), model=full_name, action=Action.DOWNLOAD, now=utcnow(), base_url=settings().base_url
     )
@@ -239,11 +260,25 @@ def auth_check(namespace: str, name: str) -> ResponseReturnValue:
     return jsonify(allowed=True)
 
 
-@bp.get(f"{MODEL}/discussions")
+@bp.get(f"{REPO}/auth-check/write")
 @token()
-def discussions(namespace: str, name: str) -> ResponseReturnValue:
+def auth_check_write(kind: str, namespace: str, name: str) -> ResponseReturnValue:
+    """Say whether the caller may upload files of a model."""
+    full_name = _visible(kind, namespace, name).full_name
+    if not actor().is_signed_in:
+        raise HubError(401, "", f"Send an access token that may write to {full_name}.", code="not_signed_in")
+    if not service.sees_drafts(db(), actor=actor(), now=utcnow()):
+        message = f"To write to {full_name} takes a role on the staff and an access token with {Scope.WEIGHTS_WRITE}."
+        raise HubError(403, "", message, code="scope_missing")
+    return jsonify(allowed=True)
+
+
+@bp.get(f"{REPO}/discussions")
+@token()
+def discussions(kind: str, namespace: str, name: str) -> ResponseReturnValue:
     """Say that models have no discussions here; clients then look no further."""
-    raise HubError(404, "", f"There are no discussions about {namespace}/{name} here.", code="no_discussions")
+    message = f"There are no discussions about {named(kind, namespace, name)} here."
+    raise HubError(404, "", message, code="no_discussions")
 
 
 @bp.get("/api/whoami-v2")
@@ -255,7 +290,8 @@ def whoami() -> ResponseReturnValue:
     user = db().get_one(User, actor().id)
     key = db().get_one(AccessToken, actor().access_token_id)
     shown = {
-        "displayName": client_name(key.name, key.public_id), "role": "read", "createdAt": hub_time(key.created_at),
+        "displayName": client_name(key.name, key.public_id), "createdAt": hub_time(key.created_at),
+        "role": "write" if Scope.WEIGHTS_WRITE in actor().scopes else "read",
     }  # fmt: skip
     return jsonify(
         type="user", id=user.public_id, name=user.profile.name or user.public_id, fullname=user.profile.name,
@@ -271,10 +307,20 @@ def agent_harnesses() -> ResponseReturnValue:
     return jsonify(standardEnvVars=[], harnesses={})
 
 
+@bp.get("/api/spaces/<path:rest>")
+@token()
+def spaces(rest: str) -> ResponseReturnValue:
+    """Say that there are no such programs here, as of any repository that is not there."""
+    del rest
+    raise model_missing(anonymous=not actor().is_signed_in)
+
+
 @bp.route("/<namespace>/<name>.git/<path:rest>", methods=["GET", "POST"])
+@bp.route("/datasets/<namespace>/<name>.git/<path:rest>", methods=["GET", "POST"], defaults={"kind": RepoKind.DATASET})
 @token(writes=False)
-def git(namespace: str, name: str, rest: str) -> ResponseReturnValue:
+def git(namespace: str, name: str, rest: str, kind: str = RepoKind.MODEL) -> ResponseReturnValue:
     """Say to git that its protocol is not spoken here."""
     del rest
-    message = f"git is not spoken here. Use: HF_ENDPOINT={settings().base_url} hf download {namespace}/{name}"
+    what = f"{'--repo-type dataset ' if kind == RepoKind.DATASET else ''}{namespace}/{name}"
+    message = f"git is not spoken here. Use: HF_ENDPOINT={settings().base_url} hf download {what}"
     raise HubError(404, "", message, code="no_git")

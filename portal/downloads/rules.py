@@ -1,15 +1,17 @@
 """What the Hub protocol puts into headers and JSON: files, commits, ranges, and refusals that clients can explain."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 from portal.access.rules import Decision, Reason
+from portal.catalog.rules import RepoKind, named
 from portal.core.errors import PortalError
-from portal.files.rules import Entry, pointer
+from portal.files.rules import Entry
 
 T = TypeVar("T")
 
@@ -105,6 +107,12 @@ def weights_missing(message: str) -> HubError:
     return HubError(404, "RevisionNotFound", message, code=NO_WEIGHTS, warning=message)
 
 
+def database_away() -> HubError:
+    """Say that nothing can be decided just now."""
+    message = "The database of this portal does not answer just now. Try again in a moment."
+    return HubError(503, "", message, code="database_busy", retry_after=5)
+
+
 def credentials_invalid(code: str) -> HubError:
     """Say that an access token cannot be used, in the exact words that clients look for."""
     return HubError(401, "", INVALID_CREDENTIALS, code=code)
@@ -175,12 +183,18 @@ def decoded(segment: str) -> str:
     return unquote_to_bytes(raw).decode("utf-8", "replace")
 
 
+@lru_cache(4096)
 def split_resolve(raw_path: str) -> tuple[str, str, str]:
-    """Split ``/{ns}/{name}/resolve/{rev}/{path}``, still percent-encoded, into model, revision and path."""
+    """Split ``/{ns}/{name}/resolve/{rev}/{path}``, still percent-encoded, into name, revision and path.
+
+    The address of a dataset's file begins with ``/datasets``, and so does its name.
+    """
     parts = [decoded(part) for part in raw_path.split("/") if part]
+    kind = RepoKind.DATASET if parts[:1] == [RepoKind.DATASET] else RepoKind.MODEL
+    parts = parts[1:] if kind is RepoKind.DATASET else parts
     if len(parts) < NAMED or parts[2] != "resolve":
         raise HubError(404, "EntryNotFound", "Entry not found", code="entry_not_found")
-    return f"{parts[0]}/{parts[1]}", parts[3], "/".join(parts[4:])
+    return named(kind, parts[0], parts[1]), parts[3], "/".join(parts[4:])
 
 
 def after(raw_path: str, segments: int) -> tuple[str, str]:
@@ -204,6 +218,7 @@ def page(rows: Sequence[T], start: int, limit: int) -> tuple[Sequence[T], int | 
     return rows[start:end], end if end < len(rows) else None
 
 
+@lru_cache(4096)
 def file_headers(entry: Entry, revision: str) -> Headers:
     """Return the header fields of a file, the same for GET and HEAD, without its length."""
     etag = f'"{entry.sha256 if entry.lfs else entry.oid}"'
@@ -262,98 +277,9 @@ def span_of(header: str | None, size: int, *, if_range: str | None = None, etag:
     return Span(start, end - start + 1, partial=True) if start <= end and start < size else None
 
 
-def hub_time(moment: datetime) -> str:
-    """Write an instant the way Hub clients read it: milliseconds and ``Z``."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-
-
 def wants(value: str | None) -> bool:
     """Read a flag of a query, which clients write as ``true``, ``True`` or ``1``."""
     return (value or "").lower() in {"true", "1"}
-
-
-def tree_item(entry: Entry) -> dict[str, Any]:
-    """Return a file or folder as a tree lists it."""
-    item: dict[str, Any] = {
-        "type": "directory" if entry.is_folder else "file", "path": entry.path, "size": entry.size, "oid": entry.oid,
-    }  # fmt: skip
-    if entry.lfs:
-        item["lfs"] = {"oid": entry.sha256, "size": entry.size, "pointerSize": _pointer_size(entry)}
-    return item
-
-
-def sibling(entry: Entry, *, blobs: bool) -> dict[str, Any]:
-    """Return a file as the description of a model lists it."""
-    item: dict[str, Any] = {"rfilename": entry.path}
-    if blobs:
-        item |= {"size": entry.size, "blobId": entry.oid}
-    if blobs and entry.lfs:
-        item["lfs"] = {"sha256": entry.sha256, "size": entry.size, "pointerSize": _pointer_size(entry)}
-    return item
-
-
-def _pointer_size(entry: Entry) -> int:
-    return len(pointer(entry.sha256 or "", entry.size))
-
-
-def tags_of(metadata: Mapping[str, Any]) -> list[str]:
-    """Return by which words a model is found: its library, its tags, its languages, its license."""
-    words = [metadata.get("library_name"), *_several(metadata.get("tags")), *_several(metadata.get("language"))]
-    if metadata.get("license"):
-        words.append(f"license:{metadata['license']}")
-    return list(dict.fromkeys(str(word) for word in words if word))
-
-
-def _several(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-@dataclass(frozen=True)
-class About:
-    """What is said of a model to programs.
-
-    Args:
-        ref: its public id.
-        created_at: when it first appeared.
-        revision, changed_at: the commit in question, if there is one.
-        gated: a license has to be signed for it.
-        disabled: it was withdrawn.
-        metadata: of its card.
-        files: the files of the commit.
-    """
-
-    full_name: str
-    ref: str
-    created_at: datetime
-    gated: bool
-    disabled: bool
-    metadata: Mapping[str, Any]
-    revision: str | None = None
-    changed_at: datetime | None = None
-    files: Sequence[Entry] = ()
-
-
-def model_info(about: About, *, siblings: bool = True, blobs: bool = False) -> dict[str, Any]:
-    """Return the description of a model in the shape of the Hub."""
-    info: dict[str, Any] = {
-        "_id": about.ref, "id": about.full_name, "modelId": about.full_name,
-        "author": about.full_name.partition("/")[0], "sha": about.revision,
-        "lastModified": hub_time(about.changed_at or about.created_at), "createdAt": hub_time(about.created_at),
-        "private": False, "gated": "manual" if about.gated else False, "disabled": about.disabled,
-        "tags": tags_of(about.metadata), "cardData": dict(about.metadata),
-        "usedStorage": sum({file.oid: file.size for file in about.files}.values()),
-    }  # fmt: skip
-    for name in ("pipeline_tag", "library_name"):
-        if isinstance(about.metadata.get(name), str):
-            info[name] = about.metadata[name]
-    if siblings:
-        info["siblings"] = [sibling(file, blobs=blobs) for file in about.files]
-    return info
-
-
-def chosen(info: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
-    """Return only the fields of a description that a client asked for, or all of them if it named none."""
-    return {key: value for key, value in info.items() if not fields or key in {"_id", "id", *fields}}
 
 
 def client_name(name: str, ref: str) -> str:

@@ -2,15 +2,17 @@
 
 import json
 import logging
+import socket
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from threading import Lock
 
-from portal.edge.routes import Answer, Request
+from portal.edge.routes import Answer, Exchange, Route, Routes
+from portal.edge.threads import Threads
 
 ALIVE_S = 15
+ANSWER_S = 2
 Check = Callable[[], str]
 GAUGES = frozenset({"portal_in_flight", "portal_journal_bytes"})
 HELP = {
@@ -23,27 +25,31 @@ NO_STORE = ("Cache-Control", "no-store")
 log = logging.getLogger("portal.health")
 
 
+Figure = tuple[str, tuple[tuple[str, str], ...]]
+
+
 class Figures:
-    """Counts what happens, exact under threads."""
+    """Counts what happens; on the loop alone, so that nothing is lost."""
 
     def __init__(self) -> None:
-        self._values: dict[tuple[str, tuple[tuple[str, str], ...]], int] = defaultdict(int)
-        self._lock = Lock()
+        self._values: dict[Figure, int] = defaultdict(int)
 
-    def add(self, name: str, amount: int = 1, **labels: str) -> None:
+    @staticmethod
+    def named(name: str, **labels: str) -> Figure:
+        """Return a figure to count by."""
+        return name, tuple(sorted(labels.items()))
+
+    def add(self, figure: Figure, amount: int = 1) -> None:
         """Add to a figure."""
-        with self._lock:
-            self._values[name, tuple(sorted(labels.items()))] += amount
+        self._values[figure] += amount
 
     def value(self, name: str, **labels: str) -> int:
         """Return a figure."""
-        with self._lock:
-            return self._values.get((name, tuple(sorted(labels.items()))), 0)
+        return self._values.get(self.named(name, **labels), 0)
 
     def text(self, gauges: Mapping[str, Callable[[], int]]) -> str:
         """Write all figures, and some that are asked for at this moment, the way Prometheus reads them."""
-        with self._lock:
-            values = dict(self._values)
+        values = dict(self._values)
         values |= {(name, ()): read() for name, read in gauges.items()}
         lines = []
         for name in sorted({name for name, _ in values}):
@@ -86,31 +92,88 @@ def heartbeat(path: Path, now: Callable[[], datetime], *, within_s: int = ALIVE_
 class Health:
     """Answers whether the portal is alive, whether each part works, and how much it does.
 
-    A check returns an empty string when its part works, and otherwise what is wrong; one that raises is down.
+    A check returns an empty string when its part works, and otherwise what is wrong; one that raises is down. Checks
+    may wait, so they run beside the loop; who asks meanwhile is given the same answer.
+
+    Args:
+        parts: a check by name of its part.
+        figures: what was counted.
+        gauges: figures that are asked for at the moment.
+        threads: where checks run.
     """
 
     def __init__(
-        self, parts: Mapping[str, Check], figures: Figures, gauges: Mapping[str, Callable[[], int]] | None = None
+        self,
+        parts: Mapping[str, Check],
+        figures: Figures,
+        gauges: Mapping[str, Callable[[], int]] | None = None,
+        *,
+        threads: Threads,
     ) -> None:
-        self.parts = parts
-        self.figures = figures
-        self.gauges = gauges or {}
+        self.parts, self.figures, self.gauges, self.threads = parts, figures, gauges or {}, threads
+        self._waiting: dict[Callable[[], Answer], list[Exchange]] = {}
 
-    def healthz(self, _request: Request) -> Answer:
+    def register(self, routes: Routes) -> None:
+        """Answer ``/healthz``, ``/readyz`` and ``/metrics``."""
+        for name in ("healthz", "readyz", "metrics"):
+            routes.add("GET HEAD", f"/{name}", Route(getattr(self, name)))
+
+    def healthz(self, exchange: Exchange) -> None:
         """Say that this process answers."""
-        return Answer(200, [("Content-Type", "text/plain; charset=utf-8"), NO_STORE], b"ok\n")
+        exchange.send(Answer(200, [("Content-Type", "text/plain; charset=utf-8"), NO_STORE], b"ok\n"))
 
-    def readyz(self, _request: Request) -> Answer:
+    def readyz(self, exchange: Exchange) -> None:
         """Say of each part whether it works; 503 when one does not."""
+        self._look(exchange, self.state)
+
+    def metrics(self, exchange: Exchange) -> None:
+        """Give all figures."""
+        self._look(exchange, self.text)
+
+    def state(self) -> Answer:
+        """Check every part."""
         found = {name: _state(name, check) for name, check in self.parts.items()}
         ready = all(state == "ok" for state in found.values())
         body = json.dumps({"ready": ready, "parts": found}).encode() + b"\n"
         return Answer(200 if ready else 503, [("Content-Type", "application/json"), NO_STORE], body)
 
-    def metrics(self, _request: Request) -> Answer:
-        """Give all figures."""
+    def text(self) -> Answer:
+        """Write all figures."""
         content_type = ("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         return Answer(200, [content_type, NO_STORE], self.figures.text(self.gauges).encode())
+
+    def _look(self, exchange: Exchange, work: Callable[[], Answer]) -> None:
+        waiting = self._waiting.setdefault(work, [])
+        waiting.append(exchange)
+        if len(waiting) > 1:
+            return
+
+        def done(answer: Answer) -> None:
+            for one in self._waiting.pop(work):
+                one.send(answer)
+
+        def failed(_error: BaseException) -> None:
+            done(Answer(503, [NO_STORE], b"the parts cannot be looked at\n"))
+
+        self.threads.run(work, done, failed)
+
+
+def answers(path: Path) -> Check:
+    """Return a check that something speaks HTTP on a Unix socket."""
+
+    def check() -> str:
+        try:
+            with socket.socket(socket.AF_UNIX) as made:
+                made.settimeout(ANSWER_S)
+                made.connect(str(path))
+                made.sendall(b"HEAD /static/portal.css HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return "" if made.recv(16).startswith(b"HTTP/1.1 ") else "does not answer"
+        except TimeoutError:
+            return f"no answer in {ANSWER_S} s"
+        except OSError:
+            return "not started"
+
+    return check
 
 
 def _state(name: str, check: Check) -> str:

@@ -19,6 +19,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import orjson
+
 from portal.core.clock import utcnow
 from portal.core.errors import Unavailable
 
@@ -35,7 +37,10 @@ log = logging.getLogger("portal.journal")
 
 def frame(record: Record) -> bytes:
     """Return a record as it lies in a segment."""
-    body = json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    try:
+        body = orjson.dumps(record)
+    except TypeError:  # half a character, say
+        body = json.dumps(record, separators=(",", ":")).encode("ascii")
     if len(body) > LINE_MAX:
         raise ValueError(f"a journal record of {len(body)} bytes")
     return FRAME.pack(len(body), zlib.crc32(body)) + body
@@ -46,7 +51,7 @@ class Journal:
 
     Every process that starts writes segments of its own, from its first record on: nothing is ever appended behind
     the torn tail of another. With the durability ``power-loss`` a record is also on the disk before `append` returns;
-    threads that wait at the same time share one sync.
+    who waits at the same time shares one sync.
     """
 
     def __init__(self, folder: Path, *, durability: str = "process", segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -60,26 +65,38 @@ class Journal:
         self._run, self._began, self._spoiled = "", utcnow(), False
 
     def append(self, record: Record) -> None:
-        """Write one record.
+        """Write one record, and wait for the disk where it must outlive a loss of power.
 
         Raises:
             Unavailable: it could not be written, so the answer that it speaks of must not be finished.
         """
-        data = frame(record)
+        self.sync(self.write(record))
+
+    def write(self, *records: Record) -> int:
+        """Write records, all by one write, and return up to where the disk must be waited for; raises as `append`."""
+        data = b"".join([frame(record) for record in records])
         try:
             with self._lock:
                 self._ready(len(data))
                 self._put(data)
-                position = self._written
-            if self.power_loss:
-                self._sync(position)
         except OSError as error:
-            self.problem = f"the journal cannot be written: {error.strerror or error}"
-            log.exception("journal %s", self.folder)
-            raise Unavailable(
-                "journal_unwritable", "The portal cannot record this just now. Try again later."
-            ) from error
+            raise self._unwritable(error) from error
         self.problem = ""
+        return self._written
+
+    def sync(self, position: int) -> None:
+        """Wait until the disk has all up to a position, where that is asked for; raises as `append`."""
+        if not self.power_loss:
+            return
+        try:
+            self._sync(position)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> Unavailable:
+        self.problem = f"the journal cannot be written: {error.strerror or error}"
+        log.error("journal %s", self.folder, exc_info=error)
+        return Unavailable("journal_unwritable", "The portal cannot record this just now. Try again later.")
 
     def size(self) -> int:
         """Return how many bytes of segments lie in the folder."""

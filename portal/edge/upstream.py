@@ -1,30 +1,26 @@
-"""One request to a server behind the portal: sent, awaited and read in turns short enough to look around in between."""
+"""Requests to servers behind the portal, over connections that are kept for the next request."""
 
-import socket
+import asyncio
+import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
-import h11
+import httptools
 
-TICK_S = 0.25
 CONNECT_S = 2.0
-SEND_S = 30.0
 FIRST_BYTE_S = 120.0
 SILENCE_S = 60.0
-PIECE = 64 << 10
-
-
-class Unreachable(Exception):
-    """Nobody answers at an address."""
-
-
-class Lost(Exception):
-    """A server went away, fell silent or spoke no HTTP before its answer was whole."""
+IDLE_S = 30.0
+MOST = 1_024
+HEAD_MAX = 64 << 10
+HEAD_END = b"\r\n\r\n"
+log = logging.getLogger("portal.upstream")
 
 
 @dataclass(frozen=True)
@@ -55,19 +51,10 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
-    def connect(self) -> socket.socket:
-        """Open a connection, or raise `Unreachable`."""
-        try:
-            if self.uds is not None:
-                made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                made.settimeout(CONNECT_S)
-                made.connect(str(self.uds))
-                return made
-            plain = socket.create_connection((self.host, self.port), CONNECT_S)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return _tls().wrap_socket(plain, server_hostname=self.host) if self.tls else plain
-        except (OSError, ValueError) as error:  # a name that no host can have is a ValueError
-            raise Unreachable(str(error)) from error
+    def request(self, method: str, path: str, headers: Sequence[tuple[str, str]] = ()) -> bytes:
+        """Return the head of a request as far as it is the same each time; its length and body follow."""
+        fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        return f"{method} {self.prefix}{path} HTTP/1.1\r\nHost: {self.authority}\r\n{fields}".encode("latin-1")
 
 
 @cache
@@ -75,84 +62,313 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _nothing() -> None:
+def _nowhere(_data: bytes) -> None:
     pass
 
 
-class Exchange:
-    """A request and its answer over a connection of their own; closing it tells the server to stop."""
+class Call:
+    """A request under way; who makes one says what becomes of the answer.
 
-    def __init__(self, address: Address, *, first_byte_s: float = FIRST_BYTE_S, silence_s: float = SILENCE_S) -> None:
-        self.address = address
-        self.first_byte_s, self.silence_s = first_byte_s, silence_s
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self._http = h11.Connection(h11.CLIENT)
-        self._socket = address.connect()
+    `head` comes first, then `data`, at the end `done` or `lost`; after it, or after `cancel`, nothing more comes.
+    """
 
-    def send(self, method: str, path: str, *, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Send the request; raises `Lost` when the server does not take it."""
-        fields = [
-            ("Host", self.address.authority),
-            ("Connection", "close"),
-            ("Content-Length", str(len(body))),
-            *headers,
-        ]
-        request = h11.Request(method=method, target=self.address.prefix + path, headers=fields)
-        parts = (self._http.send(event) for event in (request, h11.Data(data=body), h11.EndOfMessage()))
+    __slots__ = ("_connection", "_fresh", "_open", "connections", "heard", "quiet", "request", "sink")
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+        self._open = False
+        self.sink: Callable[[bytes], None] = _nowhere
+
+    def head(self, status: int, fields: dict[bytes, bytes]) -> bool:
+        """Take the head; return whether the body is wanted as it comes, framing included, where it is in chunks."""
+        raise NotImplementedError
+
+    def data(self, data: bytes) -> None:
+        """Take a piece of the body; `sink` may name something else that does."""
+        raise NotImplementedError
+
+    def done(self) -> None:
+        """Take the end of a body that is whole. What comes in ready made chunks is ended by `over`."""
+        raise NotImplementedError
+
+    def lost(self, why: str) -> None:
+        """Hear that the server is not there, went away, or speaks no HTTP."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Let go of the answer: closing the connection is how servers are told to stop."""
+        if self._open:
+            connection = self.close()
+            if connection is not None:
+                connection.drop()
+
+    def over(self, *, keep: bool) -> None:
+        """End an answer whose chunks are read elsewhere, when the last one was seen."""
+        if self._open:
+            connection = self.close()
+            if connection is not None:
+                connection.release(keep=keep)
+
+    def pause(self) -> None:
+        """Take no more for now."""
+        if self._connection is not None:
+            self._connection.pause(paused=True)
+
+    def resume(self) -> None:
+        """Take more again."""
+        if self._connection is not None:
+            self._connection.pause(paused=False)
+
+    # What connections do with it
+
+    def open(self, connections: "Connections", request: bytes) -> None:
+        """Begin, perhaps anew with another server."""
+        self.connections, self.request = connections, request
+        self._open, self._connection, self.sink = True, None, self.data
+        self.heard, self.quiet = False, 0.0
+
+    def begin(self, connection: "Connection", *, fresh: bool) -> None:
+        """Send the request over a connection."""
+        self._fresh, self._connection = fresh, connection
+        connection.begin(self)
+
+    def close(self) -> "Connection | None":
+        """End; return the connection, which is the caller's to let go of."""
+        connection, self._connection, self._open = self._connection, None, False
+        self.sink = _nowhere  # a call that names itself would wait for the collector of garbage
+        self.connections.calls.discard(self)
+        if connection is not None:
+            connection.call = None
+        return connection
+
+    def dropped(self, why: str) -> None:
+        """The connection is gone; a kept one that had been closed meanwhile costs another try on a fresh one."""
+        self._connection = None
+        if self._open and not self._fresh and not self.heard:
+            self.connections.dial(self)
+        elif self._open:
+            self.close()
+            self.lost(why)
+
+    def look(self, passed: float, first_byte_s: float, silence_s: float) -> None:
+        """Give up on a server that says nothing."""
+        self.quiet += passed
+        most = silence_s if self.heard else first_byte_s
+        if self.quiet > most:
+            self.cancel()
+            self.lost(f"silent for {most:g} s")
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a server: one answer at a time."""
+
+    transport: asyncio.Transport | None = None
+    call: Call | None = None
+    idle_since = 0.0
+    _paused = False
+    _fields: dict[bytes, bytes]
+
+    def __init__(self, server: "Connections") -> None:
+        self.server = server
+        self._parser: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be ready."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def begin(self, call: Call) -> None:
+        """Send a request and await its answer."""
+        self.call, self._parser = call, httptools.HttpResponseParser(self)
+        self._head, self._fields, self._status = b"", {}, 0
+        self._raw = self._begun = self._complete = self._keep = self._until_close = False
+        cast(asyncio.Transport, self.transport).write(call.request)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the server says."""
+        call = self.call
+        if call is None:  # nobody asked for these bytes: the next one must not get them
+            self.drop()
+            return
+        call.heard, call.quiet = True, 0.0
+        if self._raw:
+            call.sink(data)
+            return
+        if not self._begun:
+            self._head += data
         try:
-            self._socket.settimeout(SEND_S)
-            self._socket.sendall(b"".join(part or b"" for part in parts))
-            self._socket.settimeout(TICK_S)
-        except OSError as error:
-            raise Lost(str(error)) from error
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._lose("spoke no HTTP", error)
+            return
+        if self._raw and self.call is call:
+            head, self._head = self._head, b""
+            if rest := head[head.find(HEAD_END) + 4 :]:
+                call.sink(rest)
+        elif self._complete and self.call is call:
+            call.close()
+            self.release(keep=self._keep)
+            call.done()
+        elif not self._begun and len(self._head) > HEAD_MAX:
+            self._lose("sent a head without end")
 
-    def head(self, idle: Callable[[], None] = _nothing) -> int:
-        """Wait for the head of the answer and return its status; `idle` is called in between and may raise."""
-        deadline = time.monotonic() + self.first_byte_s
-        while True:
-            event = self._next()
-            if isinstance(event, h11.Response):
-                self.status = event.status_code
-                self.headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
-                return self.status
-            if isinstance(event, h11.ConnectionClosed | h11.EndOfMessage):
-                raise Lost("closed before it answered")
-            if event is None:
-                idle()
-                if time.monotonic() > deadline:
-                    raise Lost(f"no answer in {self.first_byte_s:.0f} s")
+    def eof_received(self) -> bool:
+        """Take the end of a body that only closing ends."""
+        call = self.call
+        if call is not None and self._until_close:
+            call.close()
+            call.done()
+        return False
 
-    def pieces(self) -> Iterator[bytes]:
-        """Give the body as it comes, and an empty piece whenever a moment passes without any."""
-        heard = time.monotonic()
-        while True:
-            event = self._next()
-            if isinstance(event, h11.EndOfMessage):
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        self.transport = None
+        self.server.forget(self)
+        self._lose("closed its connection", exc)
+
+    def release(self, *, keep: bool) -> None:
+        """Keep the connection for the next request, or close it."""
+        self.call = None
+        if keep and self.transport is not None and not self.transport.is_closing():
+            self.pause(paused=False)
+            self.server.keep(self)
+        else:
+            self.drop()
+
+    def pause(self, *, paused: bool) -> None:
+        """Read no more for now, or again."""
+        if paused is not self._paused and self.transport is not None:
+            self._paused = paused
+            (self.transport.pause_reading if paused else self.transport.resume_reading)()
+
+    def drop(self) -> None:
+        """Close the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _lose(self, why: str, error: BaseException | None = None) -> None:
+        call, self.call = self.call, None
+        if self.transport is not None:
+            self.transport.abort()
+        if call is not None:
+            call.dropped(f"{why}: {error}" if error is not None and str(error) else why)
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """An answer begins; a second one was not asked for."""
+        self._keep = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head; what follows the body is nobody's business."""
+        if not self._begun:
+            self._fields[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        status = self._parser.get_status_code()
+        if status < 200 or self._complete:  # noqa: PLR2004 - only a word in between, or more than was asked for
+            self._fields = {}
+            return
+        fields, call = self._fields, cast(Call, self.call)
+        self._begun, self._status = True, status
+        chunked = fields.get(b"transfer-encoding", b"").lower() == b"chunked"
+        self._until_close = not chunked and b"content-length" not in fields
+        self._raw = call.head(status, fields) and chunked and self.call is call
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        if not self._raw and not self._complete and self.call is not None:
+            self.call.sink(data)
+
+    def on_message_complete(self) -> None:
+        """The answer is whole. Only here does the parser still know whether the connection stays open."""
+        if self._begun and not self._raw:
+            self._keep = self._parser.should_keep_alive() and not self._complete
+            self._complete = True
+
+
+class Connections:
+    """The connections to one server: the one that was used last is used next, so that the others grow old."""
+
+    def __init__(
+        self, address: Address, *, most: int = MOST, first_byte_s: float = FIRST_BYTE_S, silence_s: float = SILENCE_S
+    ) -> None:
+        self.address, self.most = address, most
+        self.first_byte_s, self.silence_s = first_byte_s, silence_s
+        self.calls: set[Call] = set()
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def full(self) -> bool:
+        """Say whether it is asked as much as it may be at once."""
+        return len(self.calls) >= self.most
+
+    def ask(self, call: Call, request: bytes) -> None:
+        """Send a request; nothing of its answer comes before this returns."""
+        call.open(self, request)
+        self.calls.add(call)
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.transport is not None and not connection.transport.is_closing():
+                call.begin(connection, fresh=False)
                 return
-            if isinstance(event, h11.ConnectionClosed):
-                raise Lost("closed in the middle of its answer")
-            if isinstance(event, h11.Data):
-                heard = time.monotonic()
-                yield bytes(event.data)
-            elif event is None:
-                if time.monotonic() - heard > self.silence_s:
-                    raise Lost(f"silent for {self.silence_s:.0f} s")
-                yield b""
+        self.dial(call)
+
+    def dial(self, call: Call) -> None:
+        """Open a connection for a request."""
+        task = asyncio.get_running_loop().create_task(self._dial(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def keep(self, connection: Connection) -> None:
+        """Take back a connection that is free again."""
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Let go of a connection that is closed."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def sweep(self, passed: float) -> None:
+        """Close connections that nobody needs, before the server does; give up on answers that do not come."""
+        old = time.monotonic() - IDLE_S
+        for connection in [c for c in self._idle if c.idle_since < old]:
+            self._idle.remove(connection)
+            connection.drop()
+        for call in list(self.calls):
+            call.look(passed, self.first_byte_s, self.silence_s)
 
     def close(self) -> None:
-        """End the exchange, whole or not."""
-        self._socket.close()
+        """Close everything."""
+        for task in list(self._tasks):
+            task.cancel()
+        for call in list(self.calls):
+            call.cancel()
+        for connection in list(self._open):
+            connection.drop()
+        self._idle.clear()
 
-    def _next(self) -> h11.Event | type[h11.PAUSED] | None:
-        """Return the next part of the answer, or None after a moment in which nothing came."""
+    async def _dial(self, call: Call) -> None:
+        address, loop = self.address, asyncio.get_running_loop()
         try:
-            event = self._http.next_event()
-            while event is h11.NEED_DATA:
-                self._http.receive_data(self._socket.recv(PIECE))
-                event = self._http.next_event()
-        except TimeoutError:
-            return None
-        except (OSError, h11.RemoteProtocolError) as error:
-            raise Lost(str(error)) from error
-        return event  # type: ignore[return-value]
+            async with asyncio.timeout(CONNECT_S):
+                if address.uds is not None:
+                    _, connection = await loop.create_unix_connection(lambda: Connection(self), str(address.uds))
+                else:
+                    _, connection = await loop.create_connection(
+                        lambda: Connection(self), address.host, address.port, ssl=_tls() if address.tls else None
+                    )
+        except (OSError, ValueError) as error:  # a name that no host can have is a ValueError
+            if call in self.calls:
+                call.close()
+                call.lost(f"cannot be reached: {error or type(error).__name__}")
+            return
+        self._open.add(connection)
+        if call in self.calls:
+            call.begin(connection, fresh=True)
+        else:  # the client left meanwhile
+            connection.drop()

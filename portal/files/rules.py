@@ -7,6 +7,7 @@ from enum import StrEnum
 from hashlib import sha1
 
 from portal.core.errors import Invalid
+from portal.storage.rules import git_oid_start
 
 LFS_SIZE = 10_000_000
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".npz", ".zip")
@@ -39,11 +40,6 @@ def is_lfs(path: str, size: int) -> bool:
 def is_pickle(path: str) -> bool:
     """Say whether loading the file could run code."""
     return path.lower().endswith(PICKLE_SUFFIXES)
-
-
-def git_oid_start(size: int) -> bytes:
-    """Return what git hashes before a blob's content of `size` bytes."""
-    return b"blob %d\0" % size
 
 
 def pointer(sha256: str, size: int) -> bytes:
@@ -83,32 +79,42 @@ class Entry:
         return self.path.rpartition("/")[2]
 
 
-def listing(files: Sequence[Entry], folder: str, *, recursive: bool) -> list[Entry]:
-    """Return what lies in a folder, folders included, in the order of paths.
+def tree_of(files: Sequence[Entry]) -> list[Entry]:
+    """Return the files of a commit with the folders that they make, each folder named as git names a tree.
 
-    Args:
-        files: the files of a commit.
-        folder: the folder's path, empty for the root.
-        recursive: with everything below it.
+    Raises:
+        Invalid: something is a file and a folder at once, or there twice.
     """
-    prefix = f"{folder}/" if folder else ""
-    found: dict[str, Entry] = {}
+    inside: dict[str, list[Entry]] = {"": []}
     for file in files:
-        if not file.path.startswith(prefix):
-            continue
-        parts = file.path[len(prefix) :].split("/")
-        for depth in range(1, len(parts) if recursive else min(len(parts), 2)):
-            path = prefix + "/".join(parts[:depth])
-            if path not in found:
-                found[path] = Entry(path, 0, _folder_oid(files, path))
-        if recursive or len(parts) == 1:
-            found[file.path] = file
-    return [found[path] for path in sorted(found)]
+        folder = folder_of(file.path)
+        inside.setdefault(folder, []).append(file)
+        while folder := folder_of(folder):
+            inside.setdefault(folder, [])
+    found = list(files)
+    for path in sorted(inside, key=lambda path: path.count("/"), reverse=True):  # a tree names what is in it
+        if path:
+            folder_entry = Entry(path, 0, _tree_oid(inside[path]))
+            found.append(folder_entry)
+            inside[folder_of(path)].append(folder_entry)
+    paths = [entry.path for entry in found]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise Invalid("path", f"{twice[:80]!r} is there twice, or a file and a folder at once.", field="path")
+    return found
 
 
-def _folder_oid(files: Sequence[Entry], path: str) -> str:
-    inside = sorted(f"{f.path}\0{f.oid}" for f in files if f.path.startswith(f"{path}/"))
-    return sha1("\n".join(inside).encode(), usedforsecurity=False).hexdigest()
+def folder_of(path: str) -> str:
+    """Return the folder in which a file or folder lies, empty for the root."""
+    return path.rpartition("/")[0]
+
+
+def _tree_oid(entries: Sequence[Entry]) -> str:
+    body = b"".join(
+        (b"40000 " if entry.is_folder else b"100644 ") + entry.name.encode() + b"\0" + bytes.fromhex(entry.oid)
+        for entry in sorted(entries, key=lambda e: (f"{e.name}/" if e.is_folder else e.name).encode())
+    )
+    return sha1(b"tree %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
 
 
 def check_weights(paths: Sequence[str], *, allow_pickle: bool) -> None:

@@ -1,12 +1,12 @@
-"""Storing the files of models by digest, and naming states of them by commits, branches and tags."""
+"""Naming states of a model's files by commits, branches and tags."""
 
+import json
 import os
-import secrets
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha1, sha256
+from math import prod
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,24 +15,31 @@ from sqlalchemy.orm import Session
 from portal.core.actor import Actor
 from portal.core.clock import stamp
 from portal.core.errors import Conflict, Invalid, NotFound
-from portal.files.models import Blob, Commit, Ref, TreeEntry
+from portal.files.models import Commit, Ref, TreeEntry, Upload
 from portal.files.rules import (
     REVISION,
     Entry,
     RefKind,
     check_path,
     check_weights,
+    folder_of,
     git_oid,
-    git_oid_start,
     is_lfs,
     pointer,
     revision_of,
+    tree_of,
 )  # fmt: skip
+from portal.storage import service as storage
+from portal.storage.models import Blob
+from portal.storage.service import Kept
+from portal.storage.service import Store as Store  # noqa: PLC0414 - whoever names files needs where they lie
 
-CHUNK = 4 << 20
+BATCH = 500
+HEAD_MAX = 30_000_000
 FULL = 40
 SKIPPED = frozenset({".git", ".cache", ".DS_Store", "__pycache__"})
 Progress = Callable[[str, int, int], None]
+SHOWN = (TreeEntry.path, TreeEntry.size, TreeEntry.git_oid, TreeEntry.blob_sha256, TreeEntry.lfs)
 
 
 @dataclass(frozen=True)
@@ -44,77 +51,24 @@ class Staged:
     size: int
     git_oid: str
     lfs: bool
-
-
-class Store:
-    """Bytes on disk, each file named by its SHA-256.
-
-    Args:
-        root: the folder, made when the first bytes arrive.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def path(self, digest: str) -> Path:
-        """Return where the bytes with that digest lie."""
-        return self.root / "sha256" / digest[:2] / digest
-
-    def put(self, source: Path, progress: Callable[[int], None] | None = None) -> tuple[str, str, int]:
-        """Copy a file in and return its SHA-256, git object id and size, all from one reading.
-
-        The bytes are written under a temporary name, flushed to disk, then renamed: a crash leaves no half file.
-        """
-        drafts = self.root / "tmp"
-        drafts.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = drafts / secrets.token_hex(16)
-        try:
-            digest, oid, size = _copy(source, draft, progress)
-            final = self.path(digest)
-            if final.exists():
-                return digest, oid, size
-            final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft.rename(final)
-            _flush_folder(final.parent)
-        finally:
-            draft.unlink(missing_ok=True)
-        return digest, oid, size
-
-
-def _copy(source: Path, draft: Path, progress: Callable[[int], None] | None) -> tuple[str, str, int]:
-    with source.open("rb") as given, draft.open("xb") as kept:
-        promised = os.fstat(given.fileno()).st_size
-        strong, git = sha256(), sha1(git_oid_start(promised), usedforsecurity=False)
-        size = 0
-        while data := given.read(CHUNK):
-            kept.write(data)
-            strong.update(data)
-            git.update(data)
-            size += len(data)
-            if progress is not None:
-                progress(len(data))
-        kept.flush()
-        os.fsync(kept.fileno())
-    if size != promised:
-        raise Conflict("file_changed", f"{source.name} changed while it was read. Publish again.")
-    return strong.hexdigest(), git.hexdigest(), size
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    parameters: Mapping[str, int] = field(default_factory=dict)
 
 
 def stage(
-    *, directory: Path, store: Store, allow_pickle: bool = False, progress: Progress | None = None
+    *,
+    directory: Path,
+    store: Store,
+    allow_pickle: bool = False,
+    progress: Progress | None = None,
+    known: Callable[[Path], Kept | None] = lambda _: None,
+    noted: Callable[[Path, Kept], object] = lambda *_: None,
 ) -> tuple[Staged, ...]:
     """Bring a directory's files into the store without naming them yet; may take long, and needs no transaction.
 
     Args:
         progress: told (path, bytes done, bytes in all) as the reading goes on.
+        known: says what an earlier run, which did not get to its end, has stored of a file already.
+        noted: told of each file that is stored.
 
     Raises:
         Invalid: nothing to publish, a path that cannot be published, a link out of the directory,
@@ -125,6 +79,8 @@ def stage(
         raise Invalid("directory_empty", f"{directory} holds no files to publish.", field="directory")
     check_weights([path for path, _ in files], allow_pickle=allow_pickle)
     total, done, staged = sum(source.stat().st_size for _, source in files), 0, []
+    here = {source: kept for _, source in files if (kept := known(source)) is not None}
+    store.require_room(total - sum(kept.size for kept in here.values()))
     for path, source in files:
 
         def told(amount: int, path: str = path) -> None:
@@ -133,10 +89,33 @@ def stage(
             if progress is not None:
                 progress(path, done, total)
 
-        digest, oid, size = store.put(source, told)
-        large = is_lfs(path, size)
-        staged.append(Staged(path, digest, size, git_oid(pointer(digest, size)) if large else oid, large))
+        if source in here:
+            kept = here[source]
+            told(kept.size)
+        else:
+            kept = store.put(source, told)
+            noted(source, kept)
+        large = is_lfs(path, kept.size)
+        name = git_oid(pointer(kept.sha256, kept.size)) if large else kept.git_oid
+        staged.append(Staged(path, kept.sha256, kept.size, name, large, count_parameters(path, source)))
     return tuple(staged)
+
+
+def count_parameters(path: str, source: Path) -> dict[str, int]:
+    """Count the parameters of a safetensors file by their type, from its head; none in what is no such file."""
+    totals: dict[str, int] = {}
+    if not path.endswith(".safetensors"):
+        return totals
+    try:
+        with source.open("rb") as weights:
+            size = int.from_bytes(weights.read(8), "little")
+            head = json.loads(weights.read(size)) if size <= HEAD_MAX else {}
+        for name, tensor in head.items():
+            if name != "__metadata__":
+                totals[tensor["dtype"]] = totals.get(tensor["dtype"], 0) + prod(int(side) for side in tensor["shape"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return totals
 
 
 def _walk(directory: Path) -> Iterator[tuple[str, Path]]:
@@ -176,16 +155,22 @@ def _text(path: str) -> str:
 
 
 def commit_files(
-    session: Session, *, model_id: int, staged: Sequence[Staged], message: str, by: Actor, now: datetime
+    session: Session,
+    *,
+    model_id: int,
+    staged: Sequence[Staged],
+    message: str,
+    by: Actor,
+    now: datetime,
+    branch: str = "main",
 ) -> Commit:
-    """Name a state of a model's files and move ``main`` to it; the state that it names already is returned."""
+    """Name a state of a model's files and move a branch to it; the state that it names already is returned."""
     title = message.strip().splitlines()[0][:200] if message.strip() else "Publish files"
-    main = _ref(session, model_id, "main")
-    parent = session.get_one(Commit, main.commit_id) if main else None
+    ref = _ref(session, model_id, branch)
+    parent = session.get_one(Commit, ref.commit_id) if ref else None
     wanted = {(s.path, s.sha256) for s in staged}
     if parent is not None and wanted == {(e.path, e.blob_sha256) for e in entries(session, commit_id=parent.id)}:
         return parent
-    _record_blobs(session, staged, now)
     objects = [(s.path, s.git_oid) for s in staged]
     revision = revision_of(parent.revision if parent else "", objects, message, stamp(now))
     commit = Commit(
@@ -194,25 +179,44 @@ def commit_files(
     )  # fmt: skip
     session.add(commit)
     session.flush()
-    session.add_all(
-        TreeEntry(
-            commit_id=commit.id, path=s.path, blob_sha256=s.sha256, size=s.size, git_oid=s.git_oid, lfs=s.lfs
-        )
-        for s in staged
-    )  # fmt: skip
-    if main is None:
-        session.add(Ref(model_id=model_id, kind=RefKind.BRANCH, name="main", commit_id=commit.id))
+    write_tree(session, commit=commit, staged=staged, now=now)
+    if ref is None:
+        session.add(Ref(model_id=model_id, kind=RefKind.BRANCH, name=branch, commit_id=commit.id))
     else:
-        main.commit_id = commit.id
+        ref.commit_id = commit.id
     session.flush()
     return commit
 
 
-def _record_blobs(session: Session, staged: Sequence[Staged], now: datetime) -> None:
-    sizes = {s.sha256: s.size for s in staged}
-    known = set(session.scalars(sa.select(Blob.sha256).where(Blob.sha256.in_(sizes))))
-    session.add_all(Blob(sha256=digest, size=sizes[digest], stored_at=now) for digest in sorted(set(sizes) - known))
-    session.flush()
+def write_tree(session: Session, *, commit: Commit, staged: Sequence[Staged], now: datetime) -> None:
+    """Enter the files of a commit with the folders that they make, and the bytes that they name; the one place.
+
+    Raises:
+        Invalid: something is a file and a folder at once, or there twice.
+    """
+    tree = tree_of([Entry(s.path, s.size, s.git_oid, s.sha256, s.lfs) for s in staged])
+    new = {s.sha256: s for s in staged}
+    for some in batched(sorted(new), BATCH):
+        for known in session.scalars(sa.select(Blob.sha256).where(Blob.sha256.in_(some))):
+            del new[known]
+    blobs = [
+        {"sha256": s.sha256, "size": s.size, "stored_at": now, "parameters": dict(s.parameters)} for s in new.values()
+    ]
+    rows = [
+        {
+            "commit_id": commit.id, "folder": folder_of(e.path), "path": e.path, "blob_sha256": e.sha256,
+            "size": e.size, "git_oid": e.oid, "lfs": e.lfs,
+        }
+        for e in tree
+    ]  # fmt: skip
+    for table, values in ((Blob, blobs), (TreeEntry, rows)):
+        if values:
+            session.execute(sa.insert(table), values)
+
+
+def batched(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Cut values into pieces that fit into one question to a database."""
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def tag(session: Session, *, model_id: int, name: str, commit: Commit) -> Ref:
@@ -232,8 +236,11 @@ def tag(session: Session, *, model_id: int, name: str, commit: Commit) -> Ref:
     return ref
 
 
-def find_commit(session: Session, *, model_id: int, revision: str) -> Commit:
+def find_commit(session: Session, *, model_id: int, revision: str, among: Collection[str] | None = None) -> Commit:
     """Find a commit by branch, tag, its 40 hex digits, or at least seven of them that fit only one.
+
+    Args:
+        among: the ids of the commits that count, where not all do; a branch then means the newest of them on it.
 
     Raises:
         NotFound: nothing, or more than one commit, goes by that name.
@@ -243,21 +250,33 @@ def find_commit(session: Session, *, model_id: int, revision: str) -> Commit:
         raise missing
     ref = _ref(session, model_id, revision)
     if ref is not None:
-        return session.get_one(Commit, ref.commit_id)
+        at = newest_of(session, ref=ref, among=among)
+        if at is None:
+            raise missing
+        return at
     if not REVISION.fullmatch(revision):
         raise missing
     query = sa.select(Commit).where(Commit.model_id == model_id).limit(2)
     exact = Commit.revision == revision if len(revision) == FULL else Commit.revision.startswith(revision)
     found = session.scalars(query.where(exact)).all()
-    if len(found) != 1:
+    if len(found) != 1 or (among is not None and found[0].revision not in among):
         raise missing
     return found[0]
 
 
+def newest_of(session: Session, *, ref: Ref, among: Collection[str] | None) -> Commit | None:
+    """Return the commit that a branch or tag means where only some count; a tag means its own commit or none."""
+    at: Commit | None = session.get_one(Commit, ref.commit_id)
+    while at is not None and among is not None and at.revision not in among:
+        further = ref.kind is RefKind.BRANCH and at.parent_id is not None
+        at = session.get_one(Commit, at.parent_id) if further else None
+    return at
+
+
 def entries(session: Session, *, commit_id: int) -> Sequence[TreeEntry]:
     """Return the files of a commit in the order of their paths."""
-    rows = session.scalars(sa.select(TreeEntry).where(TreeEntry.commit_id == commit_id)).all()
-    return sorted(rows, key=lambda row: row.path)
+    query = sa.select(TreeEntry).where(TreeEntry.commit_id == commit_id, TreeEntry.blob_sha256.is_not(None))
+    return session.scalars(query.order_by(TreeEntry.path)).all()
 
 
 def listed(session: Session, *, commit_id: int) -> list[Entry]:
@@ -266,33 +285,101 @@ def listed(session: Session, *, commit_id: int) -> list[Entry]:
 
 
 def shown(row: TreeEntry) -> Entry:
-    """Return a file as listings show it."""
+    """Return a file or folder as listings show it."""
     return Entry(row.path, row.size, row.git_oid, row.blob_sha256, row.lfs)
+
+
+def listing(
+    session: Session, *, commit_id: int, folder: str, recursive: bool = False, after: str = "", limit: int | None = None
+) -> list[Entry]:
+    """Return what lies in a folder of a commit, folders included, in the order of paths.
+
+    Args:
+        folder: the folder's path, empty for the root.
+        recursive: with everything below it.
+        after: go on behind this path.
+        limit: return at most so many.
+    """
+    if "\0" in folder + after:
+        return []
+    query = sa.select(*SHOWN).where(TreeEntry.commit_id == commit_id, TreeEntry.path > max(after, folder))
+    if not recursive:
+        query = query.where(TreeEntry.folder == folder)
+    elif folder:
+        query = query.where(TreeEntry.path > f"{folder}/", TreeEntry.path < f"{folder}0")  # 0 comes next after /
+    return [Entry(*row) for row in session.execute(query.order_by(TreeEntry.path).limit(limit))]
+
+
+def picked(session: Session, *, commit_id: int, paths: Sequence[str]) -> list[Entry]:
+    """Return the files and folders of a commit that are among some paths, in the order of paths."""
+    wanted = sorted({path for path in paths if "\0" not in path})
+    query = sa.select(*SHOWN).where(TreeEntry.commit_id == commit_id)
+    rows = [row for some in batched(wanted, BATCH) for row in session.execute(query.where(TreeEntry.path.in_(some)))]
+    return sorted((Entry(*row) for row in rows), key=lambda entry: entry.path)
+
+
+def sizes(session: Session, *, commit_ids: Sequence[int]) -> dict[int, int]:
+    """Return how many bytes each commit names, each counted once."""
+    each = sa.select(TreeEntry.commit_id, TreeEntry.blob_sha256, TreeEntry.size).distinct()
+    each_ = each.where(TreeEntry.commit_id.in_(commit_ids), TreeEntry.blob_sha256.is_not(None)).subquery()
+    query = sa.select(each_.c.commit_id, sa.func.sum(each_.c.size)).group_by(each_.c.commit_id)
+    return {commit_id: int(total) for commit_id, total in session.execute(query)}
+
+
+def parameters(session: Session, *, commit_id: int) -> dict[str, int]:
+    """Return the number of parameters in the safetensors files of a commit by their type; empty for none."""
+    named = sa.select(TreeEntry.blob_sha256).where(TreeEntry.commit_id == commit_id)
+    totals: dict[str, int] = {}
+    for counted in session.scalars(sa.select(Blob.parameters).where(Blob.sha256.in_(named))):
+        for kind, count in counted.items():
+            totals[kind] = totals.get(kind, 0) + int(count)
+    return dict(sorted(totals.items()))
+
+
+def awaited(session: Session, *, now: datetime) -> frozenset[str]:
+    """Return the digests of stored bytes that uploads are about to name."""
+    return frozenset(session.scalars(sa.select(Upload.sha256).where(Upload.expires_at > now)))
+
+
+def collect(session: Session, *, store: Store, now: datetime, remove: bool = True) -> list[tuple[str, int]]:
+    """Clear away stored bytes that no commit names, no upload waits for and nobody relied on lately.
+
+    Args:
+        remove: False only to say what would be cleared away.
+    """
+    return storage.collect(session, store=store, awaited=awaited(session, now=now), now=now, remove=remove)
 
 
 def find_entry(session: Session, *, commit_id: int, path: str) -> TreeEntry | None:
     """Find a file of a commit by its path."""
     if "\0" in path:
         return None
-    return session.scalar(sa.select(TreeEntry).where(TreeEntry.commit_id == commit_id, TreeEntry.path == path))
+    query = sa.select(TreeEntry).where(TreeEntry.commit_id == commit_id, TreeEntry.path == path)
+    return session.scalar(query.where(TreeEntry.blob_sha256.is_not(None)))
 
 
-def refs(session: Session, *, model_id: int) -> list[tuple[Ref, Commit]]:
-    """Return a model's branches and tags with their commits."""
-    query = sa.select(Ref, Commit).join(Commit, Commit.id == Ref.commit_id).where(Ref.model_id == model_id)
-    return [(ref, commit) for ref, commit in session.execute(query.order_by(Ref.name))]
+def refs(session: Session, *, model_id: int, among: Collection[str] | None = None) -> list[tuple[Ref, Commit]]:
+    """Return a model's branches and tags with the commits that they mean."""
+    rows = session.scalars(sa.select(Ref).where(Ref.model_id == model_id).order_by(Ref.name)).all()
+    meant = [(ref, newest_of(session, ref=ref, among=among)) for ref in rows]
+    return [(ref, commit) for ref, commit in meant if commit is not None]
 
 
 def history(session: Session, *, commit: Commit, skip: int = 0, limit: int = 50) -> list[Commit]:
     """Return a commit and those before it, newest first."""
-    rows = session.scalars(sa.select(Commit).where(Commit.model_id == commit.model_id, Commit.id <= commit.id)).all()
-    by_id = {row.id: row for row in rows}
-    line: list[Commit] = []
-    at: int | None = commit.id
-    while at is not None:
-        line.append(by_id[at])
-        at = by_id[at].parent_id
-    return line[skip : skip + limit]
+    first = sa.select(Commit.id, Commit.parent_id, sa.literal(0).label("back")).where(Commit.id == commit.id)
+    line = first.cte("line", recursive=True)
+    before = sa.select(Commit.id, Commit.parent_id, line.c.back + 1).join(line, Commit.id == line.c.parent_id)
+    line = line.union_all(before.where(line.c.back + 1 < skip + limit))
+    query = sa.select(Commit).join(line, line.c.id == Commit.id).where(line.c.back >= skip)
+    return list(session.scalars(query.order_by(line.c.back)))
+
+
+def named_in(session: Session, *, commit_ids: Sequence[int], paths: Sequence[str]) -> dict[tuple[int, str], str]:
+    """Return the object ids of some files and folders in some commits, by commit and path."""
+    query = sa.select(TreeEntry.commit_id, TreeEntry.path, TreeEntry.git_oid)
+    query = query.where(TreeEntry.commit_id.in_(commit_ids), TreeEntry.path.in_(paths))
+    return {(commit_id, path): oid for commit_id, path, oid in session.execute(query)}
 
 
 def _ref(session: Session, model_id: int, name: str) -> Ref | None:

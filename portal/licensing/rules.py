@@ -1,7 +1,7 @@
 """Texts in force, what may be signed, and whether an old signature still suffices."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -288,7 +288,7 @@ def satisfies(  # noqa: PLR0917 - all of it is one question
     signatures: Sequence[SignatureFact],
     versions: Sequence[VersionFact],
     required: VersionFact,
-    reached_at: datetime | None,
+    reached: Mapping[str, datetime],
     now: datetime,
     declined: Collection[int] = (),
 ) -> Satisfaction:
@@ -298,7 +298,7 @@ def satisfies(  # noqa: PLR0917 - all of it is one question
         signatures: the person's signatures of this license; those annulled before `now` do not count.
         versions: the published versions of this license.
         required: the version that the requirement follows to.
-        reached_at: when the person was reached by a notice of that version, if ever.
+        reached: when the person was reached by news of versions, by number; each binds by its own.
         now: the present instant.
         declined: ids of the versions of which the person's last word was that they do not sign.
     """
@@ -310,7 +310,7 @@ def satisfies(  # noqa: PLR0917 - all of it is one question
     material = [v for v in between if WEIGHT[v.materiality] >= WEIGHT[Materiality.MATERIAL]]
     if not material:
         return Satisfaction(Sufficiency.SUFFICIENT, required, newest)
-    binds_at = min((b for b in (_binds_at(v, reached_at) for v in material) if b is not None), default=None)
+    binds_at = min((b for b in (_binds_at(v, reached.get(v.number)) for v in material) if b is not None), default=None)
     if binds_at is None or now < binds_at:
         return Satisfaction(Sufficiency.DUE, required, newest, binds_at)
     return Satisfaction(Sufficiency.DECLINED if refused else Sufficiency.LAPSED, required, newest, binds_at)

@@ -9,7 +9,7 @@ from math import ceil
 
 from portal.core.errors import PortalError
 from portal.core.machine import Machine
-from portal.tokens.rules import Scope
+from portal.tokens.rules import STAFF_SCOPES, Scope
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 CLIENTS = {
@@ -79,9 +79,12 @@ def client_name(client_id: str) -> str:
 
 
 def read_scopes(scope: str) -> tuple[str, ...]:
-    """Return the scopes that a program asks for, sorted; those of a download and a completion where it names none."""
+    """Return the scopes that a program asks for, sorted; those of a download and a completion where it names none.
+
+    A terminal is never given what is for staff: they make such access tokens in their settings.
+    """
     asked = scope.split()
-    known = {scope.value for scope in Scope}
+    known = {scope.value for scope in Scope if scope not in STAFF_SCOPES}
     for name in asked:
         if name not in known:
             raise OAuthError("invalid_scope", f"Ask for scopes among {', '.join(sorted(known))}.", field="scope")

@@ -16,6 +16,7 @@ from portal.audit import service as audit
 from portal.audit.rules import DeviceApproved, DeviceConsumed, DeviceDenied
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
+from portal.catalog.rules import RepoKind, parts_of
 from portal.core.actor import Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid, PortalError, Refused, TooMany
@@ -26,7 +27,7 @@ from portal.oauth.models import DeviceCode, DeviceMistake
 from portal.oauth.rules import DEVICE, DeviceAction, DeviceState, signed_scopes
 from portal.tokens import service as tokens
 from portal.tokens.models import AccessToken
-from portal.tokens.rules import TokenState, check_new, sealed
+from portal.tokens.rules import TokenState, check_new, lacking, sealed
 
 
 def mint(
@@ -55,7 +56,8 @@ def mint(
             Reading one's own usage asks nothing of the decision.
     """
     check_new(name, scopes, days)
-    bound = [catalog.find_model(session, full_name=model) for model in sorted(set(models))]
+    _check_staff_scopes(session, scopes, by, now)
+    bound = [_bindable(session, model, scopes) for model in sorted(set(models))]
     decisions = _decisions(session, by, bound, now, base_url) if signed_scopes(scopes) else []
     _refuse(_in_the_way(decisions, every=bool(bound)))
     relied = sorted({row.signature_id for decision in decisions if decision.allowed for row in decision.relied_on})
@@ -66,13 +68,60 @@ def mint(
     )  # fmt: skip
 
 
-def renewable(session: Session, *, by: Actor, now: datetime, base_url: str) -> list[tuple[GatedModel, Decision]]:
-    """Return each model with weights and whether the actor may have an access token for it.
+def _check_staff_scopes(session: Session, scopes: Collection[str], by: Actor, now: datetime) -> None:
+    """Raise where a scope for staff is asked for by somebody whose role does not go with it."""
+    wrong = lacking(scopes, accounts.permissions(session, user_id=by.id, now=now))
+    if wrong:
+        message = f"{wrong[0]} is for staff, and your role does not include it."
+        raise Invalid("token_scopes", message, field="scopes")
 
-    As long as no model has weights, every model counts.
+
+def _bindable(session: Session, full_name: str, scopes: Collection[str]) -> GatedModel:
+    """Find a model to bind an access token to; staff who only write also name one that nobody else sees yet."""
+    find = catalog.find_model if signed_scopes(scopes) else catalog.find_any_model
+    return find(session, full_name=full_name)
+
+
+def renewable(session: Session, *, by: Actor, now: datetime, base_url: str) -> list[tuple[GatedModel, Decision]]:
+    """Return each model or dataset with files and whether the actor may have an access token for it.
+
+    As long as none has any, every model counts.
     """
-    rows = access.models_with_decisions(session, actor=by, action=Action.RENEW, now=now, base_url=base_url)
+    rows = access.models_with_decisions(
+        session, actor=by, action=Action.RENEW, now=now, base_url=base_url, kinds=list(RepoKind)
+    )
     return [(m, d) for m, release, d in rows if release is not None] or [(m, d) for m, _, d in rows]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What an access token is good for at one model.
+
+    Args:
+        error: why it cannot be used at all; empty if it can.
+        token: it, where it is the visitor's own.
+        decisions: what it may do there.
+    """
+
+    error: str = ""
+    token: AccessToken | None = None
+    decisions: tuple[Decision, ...] = ()
+
+
+def try_out(
+    session: Session, *, by: Actor, secret: str, model: str, pepper: bytes, base_url: str, now: datetime
+) -> Trial:
+    """Say whether an access token of the actor works, and decide for it as if it asked for a model; nothing is used."""
+    found = tokens.actor_of(session, authorization=f"Bearer {secret}", pepper=pepper, now=now)
+    if found.token_error is not None:
+        return Trial(found.token_error)
+    if found.user_id != by.user_id or found.access_token_id is None:
+        return Trial("access_token_foreign")
+    actions = (Action.DOWNLOAD, Action.INFER) if parts_of(model)[0] is RepoKind.MODEL else (Action.DOWNLOAD,)
+    decisions = tuple(
+        access.check(session, actor=found, model=model, action=action, now=now, base_url=base_url) for action in actions
+    )
+    return Trial(token=session.get_one(AccessToken, found.access_token_id), decisions=decisions)
 
 
 def check_name_free(session: Session, *, by: Actor, name: str, now: datetime) -> None:

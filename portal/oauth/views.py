@@ -8,12 +8,13 @@ from urllib.parse import urlencode
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from portal.access.rules import Reason
+from portal.access.rules import TOKEN_MESSAGES, Reason
+from portal.access.views import checklist
 from portal.core.clock import utcnow
 from portal.core.errors import Conflict, Invalid, TooMany
 from portal.identity.rules import network_of
 from portal.oauth import rules, service
-from portal.oauth.forms import SCOPE_WORDS, DeviceForm, TokenForm
+from portal.oauth.forms import SCOPE_WORDS, DeviceForm, TokenForm, TrialForm
 from portal.oauth.models import DeviceCode
 from portal.tokens import service as tokens
 from portal.tokens.models import AccessToken
@@ -22,6 +23,7 @@ from portal.web.app import actor, db, settings
 from portal.web.guard import member
 
 bp = Blueprint("oauth", __name__)
+UNUSABLE = {**TOKEN_MESSAGES, "access_token_foreign": "This access token belongs to another account."}
 
 
 @bp.route("/settings/tokens", methods=["GET", "POST"])
@@ -31,14 +33,14 @@ def index() -> ResponseReturnValue:
     renewable = service.renewable(db(), by=actor(), now=utcnow(), base_url=settings().base_url)
     names = [model.full_name for model, _ in renewable]
     form, made, secret = TokenForm(), None, ""
-    form.offer(names)
+    form.offer(names, actor().permissions)
     if form.validate_on_submit():
         try:
             # Answered with the page instead of a redirect: to survive one, the secret would have to be kept somewhere.
             # Sending the form again makes no second access token, since its name is taken by then.
             made, secret = _mint(form)
             form = TokenForm(formdata=None)
-            form.offer(names)
+            form.offer(names, actor().permissions)
         except (Invalid, Conflict) as error:
             form.take(error)
     open_ = any(decision.allowed for _, decision in renewable)
@@ -61,6 +63,30 @@ def _owned() -> dict[str, Any]:
     states = {t.id: (unusable(t.state, t.expires_at, now) or "live").removeprefix("access_token_") for t in owned}
     models = service.models_of(db(), owned=owned)
     return {"owned": owned, "states": states, "models": models, "base_url": settings().base_url}
+
+
+@bp.route("/settings/tokens/test", methods=["GET", "POST"])
+@member(writes=False)
+def test() -> ResponseReturnValue:
+    """Say what an access token of the visitor opens, with every reason, before a program finds out."""
+    form, trial = TrialForm(), None
+    form.offer(model.full_name for model, _ in service.renewable(db(), by=actor(), now=utcnow(), base_url=_base()))
+    if request.method == "GET" and request.args.get("model"):
+        form.model.data = request.args["model"]
+    if form.validate_on_submit():
+        trial = service.try_out(
+            db(), by=actor(), secret=str(form.access_token.data).strip(), model=form.read("model"),
+            pepper=settings().pepper, base_url=_base(), now=utcnow(),
+        )  # fmt: skip
+        if trial.error:
+            form.add_error("access_token", UNUSABLE[trial.error])
+    items = [(decision, checklist(decision)) for decision in trial.decisions] if trial else []
+    page = render_template("oauth/test.html", form=form, trial=trial, items=items, base_url=_base())
+    return page, 422 if form.errors else 200
+
+
+def _base() -> str:
+    return settings().base_url
 
 
 @bp.route("/settings/tokens/<ref>/revoke", methods=["GET", "POST"])

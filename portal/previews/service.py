@@ -33,7 +33,7 @@ from portal.tokens import service as tokens
 from portal.tokens.models import AccessToken
 from portal.tokens.rules import TokenState, unusable
 
-CHUNK = 2_000
+CHUNK = 5_000
 AHEAD = frozenset({VersionState.APPROVED, VersionState.SCHEDULED, VersionState.IN_FORCE})
 
 
@@ -136,9 +136,9 @@ def look(session: Session) -> Found | None:
 def keep(session: Session, *, found: Found, now: datetime) -> Preview | None:
     """Keep what was found; once nobody is left, count it and return the preview, which is done."""
     if found.people:
-        session.execute(sa.insert(PreviewPerson), found.people)
+        session.execute(sa.insert(PreviewPerson.__table__), found.people)  # type: ignore[arg-type]
         if found.stops:
-            session.execute(sa.insert(PreviewStop), found.stops)
+            session.execute(sa.insert(PreviewStop.__table__), found.stops)  # type: ignore[arg-type]
         return None
     preview = session.get_one(Preview, found.preview_id)
     preview.result, preview.done_at = _result(session, preview), now

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from portal.accounts.rules import Permission
 from portal.core.errors import Invalid
 
 PREFIX = "lmp_"
@@ -26,6 +27,11 @@ class Scope(StrEnum):
     WEIGHTS_READ = "weights:read"
     INFERENCE = "inference"
     USAGE_READ = "usage:read"
+    WEIGHTS_WRITE = "weights:write"
+    REQUESTS_WRITE = "requests:write"
+
+
+STAFF_SCOPES = {Scope.WEIGHTS_WRITE: Permission.MODELS_UPLOAD, Scope.REQUESTS_WRITE: Permission.REQUESTS_REVIEW}
 
 
 class TokenState(StrEnum):
@@ -71,6 +77,11 @@ def unusable(state: TokenState, expires_at: datetime, now: datetime) -> str | No
     if now >= expires_at:
         return "access_token_expired"
     return None
+
+
+def lacking(scopes: Collection[str], permissions: Collection[str]) -> list[str]:
+    """Return the scopes for staff that somebody with these permissions may not have."""
+    return sorted(s.value for s, needed in STAFF_SCOPES.items() if s in scopes and needed not in permissions)
 
 
 @dataclass(frozen=True)

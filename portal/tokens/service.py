@@ -13,7 +13,7 @@ from portal.audit import service as audit
 from portal.audit.rules import TokenIssued, TokenRevoked
 from portal.core.actor import Actor
 from portal.core.db import hold
-from portal.core.errors import Conflict, NotFound
+from portal.core.errors import Conflict, NotFound, Refused
 from portal.core.ids import public_id
 from portal.tokens.models import AccessToken, AccessTokenModel, AccessTokenScope
 from portal.tokens.rules import (
@@ -114,6 +114,19 @@ def refresh_actor(session: Session, *, actor: Actor, now: datetime) -> Actor:
         return actor
     token = session.get_one(AccessToken, actor.access_token_id)
     return replace(actor, token_error=unusable(token.state, token.expires_at, now))
+
+
+def check_bound(session: Session, *, actor: Actor, model_id: int | None) -> None:
+    """Raise where an access token is bound to other models than this one, or than one that is still to be made."""
+    query = sa.select(AccessTokenModel.model_id).where(AccessTokenModel.access_token_id == actor.access_token_id)
+    bound = set(session.scalars(query))
+    if bound and model_id not in bound:
+        raise Refused("access_token_wrong_model", "This access token is bound to other models.")
+
+
+def expiry(session: Session, *, token_id: int) -> datetime:
+    """Return when an access token ends by itself."""
+    return session.get_one(AccessToken, token_id).expires_at
 
 
 def of_person(session: Session, *, user_id: int) -> Sequence[AccessToken]:

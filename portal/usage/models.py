@@ -33,6 +33,8 @@ class UsageRecord(Base):
     ms: Mapped[int] = mapped_column(default=0)
     outcome: Mapped[Outcome] = mapped_column(enum_type(Outcome, "outcome"))
     reason_code: Mapped[str] = mapped_column(default="")
+    server: Mapped[str] = mapped_column(default="")
+    lab: Mapped[str] = mapped_column(default="", index=True)
     day: Mapped[str] = mapped_column(index=True)
     started_at: Mapped[datetime] = mapped_column(index=True)
     finished_at: Mapped[datetime | None]

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 from portal.core.errors import Invalid
@@ -33,14 +35,18 @@ class Outcome(StrEnum):
 
 
 # What was answered without any work of an engine costs nothing.
-FREE = frozenset({Outcome.REFUSED, Outcome.INVALID, Outcome.OVERLOADED})
+FREE = (Outcome.REFUSED, Outcome.INVALID, Outcome.OVERLOADED)
 
 
 class Line(StrEnum):
-    """The two lines of the journal that make a usage record."""
+    """The lines of the journal that make usage records; `RUNNING` says how far those are that have no end yet."""
 
     OPENED = "use_opened"
+    RUNNING = "uses_running"
     FINISHED = "use_finished"
+
+
+OPENED, FINISHED = str(Line.OPENED), str(Line.FINISHED)
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Used:
 
 def day_of(moment: datetime) -> str:
     """Return the UTC day of an instant, the window of a quota."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d")
+    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).date().isoformat()
 
 
 def seal_line(row: Mapping[str, Any]) -> bytes:
@@ -87,6 +93,7 @@ def counts_as_call(outcome: Outcome, text_tokens: int) -> bool:
     return outcome not in FREE and (outcome is not Outcome.ENGINE_LOST or text_tokens > 0)
 
 
+@lru_cache(1_024)
 def plain(name: str) -> str:
     """Return a model's name as it was asked for, in the form that a record can hold: short, printable, no NUL."""
     kept = "".join(c if c.isprintable() else "?" for c in name[:MODEL_NAME_MAX])
@@ -113,7 +120,7 @@ def use_opened(
     whatever it is, `signature_ids` what was relied on, and `reserved` how many text tokens were set aside.
     """
     return {
-        "kind": Line.OPENED.value, "id": request_id, "at": at.isoformat(), "started_at": at.isoformat(),
+        "kind": OPENED, "id": request_id, "at": at.isoformat(), "started_at": at.isoformat(),
         "action": action, "channel": channel, "model_name": plain(model_name), "user_id": user_id,
         "access_token_id": access_token_id, "release_id": release_id, "signature_ids": sorted(signature_ids),
         "card_revision_id": card_revision_id, "reserved": reserved,
@@ -122,6 +129,7 @@ def use_opened(
 
 def use_finished(
     opened: Mapping[str, Any],
+    said: Mapping[str, Any] = MappingProxyType({}),
     *,
     at: datetime,
     outcome: Outcome,
@@ -130,13 +138,24 @@ def use_finished(
     completion_tokens: int = 0,
     bytes_sent: int = 0,
     ms: int = 0,
+    server: str = "",
+    lab: str = "",
 ) -> Record:
-    """Build the journal line of a use that ended; it says all that the opening line said, so it can stand alone."""
+    """Build the journal line of a use that ended; it says all that the opening line said, so it can stand alone.
+
+    `said` is what the opening line says beside `opened`, where that is shared by many uses; `server` and `lab` say
+    whose engine did the work.
+    """
     return {
-        **opened, "kind": Line.FINISHED.value, "at": at.isoformat(), "outcome": outcome.value,
+        **opened, **said, "kind": FINISHED, "at": at.isoformat(), "outcome": str(outcome),
         "reason_code": reason_code, "prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
-        "bytes_sent": bytes_sent, "ms": ms,
+        "bytes_sent": bytes_sent, "ms": ms, "server": server, "lab": lab,
     }  # fmt: skip
+
+
+def uses_running(at: datetime, written: Mapping[str, int]) -> Record:
+    """Build the journal line that says how many text tokens running uses, by request id, have written so far."""
+    return {"kind": Line.RUNNING.value, "id": "", "at": at.isoformat(), "written": dict(written)}
 
 
 def exceeded(used: Used, limits: Limits, *, text_tokens: int = 0) -> str | None:
@@ -155,7 +174,7 @@ class Counters:
     """
 
     def __init__(self) -> None:
-        self._used: dict[tuple[int, str], Used] = {}
+        self._used: dict[tuple[int, str], tuple[int, int]] = {}
         self._newest = ""
         self._lock = Lock()
 
@@ -168,15 +187,17 @@ class Counters:
     def used(self, user_id: int, now: datetime) -> Used:
         """Return today's use of a person."""
         with self._lock:
-            return self._used.get((user_id, day_of(now)), Used())
+            return Used(*self._used.get((user_id, day_of(now)), (0, 0)))
 
     def reserve(self, user_id: int, text_tokens: int, limits: Limits, now: datetime) -> str | None:
         """Count one call and its estimated tokens, or return the reason code of the limit in the way."""
         with self._lock:
-            code = exceeded(self._used.get((user_id, day_of(now)), Used()), limits, text_tokens=text_tokens)
-            if code is None:
-                self._add(user_id, day_of(now), 1, text_tokens)
-            return code
+            day = day_of(now)
+            calls, tokens = self._used.get((user_id, day), (0, 0))
+            if calls < limits.calls and tokens + text_tokens <= limits.text_tokens:
+                self._add(user_id, day, 1, text_tokens)
+                return None
+            return exceeded(Used(calls, tokens), limits, text_tokens=text_tokens)
 
     def settle(self, user_id: int, day: str, reserved: int, used: int, *, counts_as_call: bool = True) -> None:
         """Replace a reservation by what was really used."""
@@ -184,10 +205,12 @@ class Counters:
             self._add(user_id, day, 0 if counts_as_call else -1, used - reserved)
 
     def _add(self, user_id: int, day: str, calls: int, text_tokens: int) -> None:
-        if (user_id, day) not in self._used:
+        key = (user_id, day)
+        old = self._used.get(key)
+        if old is None:
             self._forget(day)
-        old = self._used.get((user_id, day), Used())
-        self._used[user_id, day] = Used(old.calls + calls, old.text_tokens + text_tokens)
+            old = (0, 0)
+        self._used[key] = (old[0] + calls, old[1] + text_tokens)
 
     def _forget(self, day: str) -> None:
         """Drop days that are over for good; yesterday stays, as work that began then may still be settled."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -68,6 +69,7 @@ def record(session: Session, *, record: Mapping[str, Any]) -> UsageRecord:
         row.outcome, row.reason_code = Outcome(record["outcome"]), str(record["reason_code"])
         row.prompt_tokens, row.completion_tokens = int(record["prompt_tokens"]), int(record["completion_tokens"])
         row.bytes_sent, row.ms = int(record["bytes_sent"]), int(record["ms"])
+        row.server, row.lab = record.get("server", ""), record.get("lab", "")
         row.finished_at = datetime.fromisoformat(record["at"])
     session.flush()
     return row
@@ -81,12 +83,18 @@ class EndedRun(Protocol):
         """When the oldest process that still writes began: nothing open from earlier will ever be ended."""
 
 
-def mark_crashed(session: Session, *, run: EndedRun, now: datetime) -> int:
-    """End the records of work whose process died, and return how many there were."""
+def mark_crashed(
+    session: Session, *, run: EndedRun, now: datetime, written: Mapping[str, int] = MappingProxyType({})
+) -> int:
+    """End the records of work whose process died, and return how many there were.
+
+    `written` says how many text tokens uses, by request id, had written when they were last heard of.
+    """
     lost = sa.select(UsageRecord).where(UsageRecord.outcome == Outcome.OPEN, UsageRecord.started_at < run.before)
     rows = session.scalars(lost).all()
     for row in rows:
         row.outcome, row.finished_at = Outcome.CRASHED, now
+        row.completion_tokens = written.get(row.request_id, row.completion_tokens)
     session.flush()
     return len(rows)
 
@@ -229,7 +237,8 @@ def _exported(row: UsageRecord, **names: Any) -> dict[str, Any]:
         "access_token": names["access_token"], "model": row.model_name, "revision": names["revision"],
         "action": row.action, "channel": row.channel, "outcome": row.outcome.value, "reason_code": row.reason_code,
         "prompt_tokens": row.prompt_tokens, "completion_tokens": row.completion_tokens, "bytes_sent": row.bytes_sent,
-        "ms": row.ms, "signature_set": row.signature_set, "card_revision": names["card_revision"],
+        "ms": row.ms, "server": row.server, "lab": row.lab, "signature_set": row.signature_set,
+        "card_revision": names["card_revision"],
     }  # fmt: skip
 
 
@@ -308,6 +317,10 @@ def _opened(session: Session, line: Mapping[str, Any]) -> UsageRecord:
 def _unplayed(session: Session, lines: list[Record], day: str) -> Iterator[tuple[int, int, int]]:
     """Yield (user id, calls, text tokens) that the journal knows of and the records do not."""
     last = {line["id"]: line for line in lines if line.get("action") == INFER and line["user_id"] is not None}
+    for line in lines:
+        for request_id, tokens in line.get("written", {}).items():
+            if request_id in last and last[request_id]["kind"] == Line.OPENED:
+                last[request_id] = {**last[request_id], "completion_tokens": tokens}
     ids = list(last)
     for start in range(0, len(ids), CHUNK):
         some = ids[start : start + CHUNK]

@@ -1,6 +1,7 @@
 """One request is one transaction: returning commits, raising rolls back."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -15,10 +16,11 @@ from portal.core.config import Settings
 from portal.core.db import transaction
 from portal.core.errors import Refused
 from portal.core.ids import public_id
+from portal.web.behind import REQUEST_ID, behind_plane
 from portal.web.guard import SAFE, Kind, Mark, admit, check_origin
 
 LoadActor = Callable[[Session, Any, bool], Actor]
-STATIC = Mark(Kind.EDGE)
+STATIC = Mark(Kind.STATIC)
 
 
 class _Body:
@@ -50,6 +52,7 @@ class PortalApp(Flask):
 
     def wsgi_app(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         """Answer one request of the server."""
+        behind_plane(environ)
         environ["wsgi.input"] = _Body(environ["wsgi.input"])
         return super().wsgi_app(environ, start_response)
 
@@ -67,7 +70,12 @@ class PortalApp(Flask):
         if request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
             # Not the view's to answer: it would run what it does for a POST, without the one-time value of a form.
             return self.make_default_options_response()
-        if mark.kind is Kind.EDGE:
+        if mark.kind is Kind.STATIC:
+            return cast(ResponseReturnValue, view(**(request.view_args or {})))
+        if mark.streams:
+            with transaction(self.engine, write=False) as session:
+                g.actor = self.load_actor(session, request, mark.is_page)
+            admit(mark, g.actor)
             return cast(ResponseReturnValue, view(**(request.view_args or {})))
         _check_characters()
         write = request.method not in SAFE if mark.writes is None else mark.writes
@@ -103,6 +111,11 @@ def db() -> Session:
     return cast(Session, g.db)
 
 
+def brief(*, write: bool = True) -> AbstractContextManager[Session]:
+    """Open a short transaction, for a view that holds none while a body comes in."""
+    return transaction(cast(PortalApp, current_app).engine, write=write)
+
+
 def actor() -> Actor:
     """Return who calls."""
     return cast(Actor, g.get("actor", ANONYMOUS))
@@ -123,7 +136,7 @@ def afterwards(work: Callable[[Session], None]) -> None:
 def request_id() -> str:
     """Return the id that names this request in answers, errors and records."""
     if "request_id" not in g:
-        g.request_id = public_id("req")
+        g.request_id = request.environ.get(REQUEST_ID) or public_id("req")
     return cast(str, g.request_id)
 
 

@@ -23,7 +23,7 @@ class Kind(StrEnum):
     MEMBER = "member"
     STAFF = "staff"
     TOKEN = "token"  # noqa: S105
-    EDGE = "edge"
+    STATIC = "static"
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ class Mark:
         scope: scope that an access token must carry, where one is used.
         writes: whether it writes to the database; by default, what is not a GET does. Says so for a GET that opens a
             ceremony, and for a POST whose record goes elsewhere.
+        streams: its body may take hours to come, so no transaction is kept open for it; the view opens brief ones.
     """
 
     kind: Kind
     permission: str = ""
     scope: str = ""
     writes: bool | None = None
+    streams: bool = False
 
     @property
     def is_page(self) -> bool:
@@ -82,14 +84,9 @@ def staff(permission: StrEnum, *, writes: bool | None = None) -> Callable[[V], V
     return _marker(Mark(Kind.STAFF, permission=permission.value, writes=writes))
 
 
-def token(scope: StrEnum | None = None, *, writes: bool | None = None) -> Callable[[V], V]:
+def token(scope: StrEnum | None = None, *, writes: bool | None = None, streams: bool = False) -> Callable[[V], V]:
     """Mark an address for programs: an access token is optional unless a scope is named; cookies do not count."""
-    return _marker(Mark(Kind.TOKEN, scope=scope.value if scope else "", writes=writes))
-
-
-def edge(view: V) -> V:
-    """Mark an address whose handler does its own admission; it gets no transaction."""
-    return _marker(Mark(Kind.EDGE))(view)
+    return _marker(Mark(Kind.TOKEN, scope=scope.value if scope else "", writes=writes, streams=streams))
 
 
 def admit(mark: Mark, actor: Actor) -> None:

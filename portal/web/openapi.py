@@ -68,9 +68,8 @@ def _path(rule: Rule) -> str:
 def _operation(app: Flask, rule: Rule, scope: str) -> dict[str, Any]:
     view = app.view_functions[rule.endpoint]
     summary = (view.__doc__ or "").strip().splitlines()[0]
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": TEXT} for name in sorted(rule.arguments)
-    ]  # fmt: skip
+    named = sorted(rule.arguments - set(rule.defaults or {}))
+    parameters = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in named]
     for name, schema in QUERIES.get(rule.rule, {}).items():
         kept = {key: value for key, value in schema.items() if key != "required"}
         parameters.append({"name": name, "in": "query", "required": bool(schema.get("required")), "schema": kept})

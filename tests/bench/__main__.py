@@ -16,7 +16,9 @@ from pathlib import Path
 
 from portal.core.clock import stamp, utcnow
 
-PARTS = ("gate", "sign_in", "sign", "compare", "log", "preview", "engine", "download")
+PARTS = (
+    "gate", "sign_in", "sign", "compare", "log", "preview", "engine", "download", "hub", "plane", "kill9",
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -42,13 +44,14 @@ def commit() -> str:
 def main(names: list[str]) -> None:
     """Run the parts one after the other and print each figure as it comes."""
     figures: dict[str, float] = {}
-    print(f"{machine()}\n\n{'figure':<28}{'value':>14}", flush=True)
+    print(f"{machine()}\n\n{'figure':<28}{'value':>14}  bar", flush=True)
     for name in names or PARTS:
         began = time.monotonic()
-        measured = import_module(f"tests.bench.{name}").measure()
+        part = import_module(f"tests.bench.{name}")
+        measured, bars = part.measure(), getattr(part, "BARS", {})
         figures |= measured
         for figure, value in measured.items():
-            print(f"{figure:<28}{value:>14,.3f}", flush=True)
+            print(f"{figure:<28}{value:>14,.4f}  {bars.get(figure, '')}", flush=True)
         print(f"  ({name}: {time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
     report = {"commit": commit(), "machine": machine(), "date": stamp(utcnow()), "figures": figures}
     (ROOT / "bench.json").write_text(json.dumps(report, indent=2) + "\n")

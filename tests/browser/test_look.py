@@ -3,12 +3,15 @@
 Set ``PORTAL_PICTURES`` to a folder to keep a picture of each page.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.browser.pages import Visitor, faults_of
+from tests.hub.staff import staff_token
 from tests.member import Browser, add_member
 from tests.running import RunningPortal
 
@@ -17,11 +20,13 @@ NAME = "Dr. María-Magdalena von und zu Donaudampfschifffahrtsgesellschaftskapit
 LICENSE = "/licenses/bloom-rail"
 MEMBER = {
     "home": "/", "model": f"/{MODEL}", "card-only": "/bigscience/bloom", "tree": f"/{MODEL}/tree/main",
-    "blob": f"/{MODEL}/blob/main/config.json", "commits": f"/{MODEL}/commits/main", "card": f"/{MODEL}/card/1",
+    "blob": f"/{MODEL}/blob/main/config.json", "commits": f"/{MODEL}/commits/main",
+    "datasets": "/datasets", "card": f"/{MODEL}/card/1",
     "licenses": "/licenses/", "license": LICENSE, "version": f"{LICENSE}/1.1.0",
     "version-zh": f"{LICENSE}/1.1.0?lang=zh",
     "difference": f"{LICENSE}/1.0.0...1.1.0", "sign": f"{LICENSE}/1.1.0/sign", "settings": "/settings/",
-    "profile": "/settings/profile", "tokens": "/settings/tokens", "signatures": "/settings/signatures",
+    "profile": "/settings/profile", "tokens": "/settings/tokens",
+    "token-test": "/settings/tokens/test", "signatures": "/settings/signatures",
     "usage": "/settings/usage", "deliveries": "/settings/deliveries", "security": "/settings/security",
     "privacy": "/settings/privacy", "device": "/device",
     "playground": "/playground", "disclosure": "/disclosure", "transparency": "/transparency", "verify": "/verify",
@@ -34,11 +39,10 @@ STAFF = {
     "staff-version": "/staff/licenses/bloom-rail/1.1.0", "staff-cards": "/staff/cards",
     "staff-card-edit": f"/staff/cards/{MODEL}/edit", "staff-people": "/staff/people", "staff-cases": "/staff/cases",
     "staff-campaigns": "/staff/campaigns", "staff-usage": "/staff/usage", "staff-audit": "/staff/audit",
-
     "staff-proposals": "/staff/proposals",
     "staff-second-looks": "/staff/licenses/reviews",
     "staff-clauses-zh": "/staff/licenses/bloom-rail/1.1.0/clauses?lang=zh", "staff-deliveries": "/staff/deliveries",
-    "patterns": "/staff/patterns",
+    "patterns": "/staff/patterns", "staff-models": "/staff/models",
 }  # fmt: skip
 
 
@@ -83,6 +87,36 @@ def test_pages_of_members(chromium: Any, portal: RunningPortal, member: Any) -> 
 
 def test_pages_of_staff(chromium: Any, portal: RunningPortal, admin: Any) -> None:
     assert list(look(chromium, portal, STAFF, admin)) == []
+
+
+def test_pages_of_uploads_and_access_requests(chromium: Any, portal: RunningPortal, member: Any, admin: Any) -> None:
+    token = staff_token(portal, "desk@look.example", "weights:write", "requests:write", role="admin")
+    with httpx.Client(base_url=portal.base_url, headers={"Authorization": f"Bearer {token}"}) as wire:
+        made = wire.post("/api/repos/create", json={"name": "look/a-model-with-a-rather-long-name"}).json()
+        files = ["README.md", "pytorch_model-00001-of-00002.bin", "a/rather/deep/folder/of/a/model/config.json"]
+        lines: list[Any] = [{"key": "header", "value": {"summary": "Add the weights of the second training run"}}]
+        lines += [{"key": "file", "value": {"path": p, "content": "eA==", "encoding": "base64"}} for p in files]
+        body = "\n".join(map(json.dumps, lines))
+        commit = wire.post("/api/models/look/a-model-with-a-rather-long-name/commit/main", content=body).json()
+        desk = f"/staff/models/{made['id']}"
+        try:
+            wire.put(f"/api/models/{MODEL}/settings", json={"gated": "manual"})
+            asking = look(chromium, portal, {"ask": f"/{MODEL}/request", "model-to-ask-for": f"/{MODEL}"}, member)
+            assert list(asking) == []
+            with Browser(portal.base_url) as browser:
+                browser.sign_in("look@look.example")
+                browser.open(f"/{MODEL}/request")
+                browser.send(browser.form("purpose"), purpose="To see how a long answer fits on the page. " * 20)
+            [asked] = wire.get(f"/api/models/{MODEL}/user-access-request/pending").json()
+            assert list(look(chromium, portal, {"asked": f"/{MODEL}/request"}, member)) == []
+            pages = {
+                "staff-requests": "/staff/requests", "staff-request": f"/staff/requests/{asked['requestId']}",
+                "staff-model": desk, "staff-gate": f"{desk}/gate",
+                "staff-release": f"{desk}/release/{commit['commitOid']}",
+            }  # fmt: skip
+            assert list(look(chromium, portal, pages, admin)) == []
+        finally:
+            wire.put(f"/api/models/{MODEL}/settings", json={"gated": False})
 
 
 def test_forms_with_mistakes_name_them_and_keep_what_was_typed(

@@ -28,10 +28,13 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A database with a released model, and its bytes."""
     world = own_world(tmp_path_factory.mktemp("resolve"))
     yield world
+    world.close()
     world.engine.dispose()
 
 
 @pytest.fixture
-def world(ground: World) -> World:
+def world(ground: World) -> Iterator[World]:
     """The data plane with an empty journal; people and models of other tests stay as noise."""
-    return World(ground.engine, ground.store)
+    world = World(ground.engine, ground.store)
+    yield world
+    world.close()

@@ -2,34 +2,45 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from gated_inference.edge import Inference
-from gated_inference.pool import Pool, Server
+from gated_inference.pool import Pool
+from gated_inference.servers import Server
 from portal.access.edge import Door
 from portal.access.service import find_subject
 from portal.accounts.models import User
+from portal.accounts.rules import Standing
 from portal.core.actor import Actor
+from portal.core.change import watch
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
+from portal.edge.durable import Durable
+from portal.edge.fresh import Fresh
 from portal.edge.journal import Journal, JournalReader, unread
 from portal.edge.routes import Answer, Request
+from portal.edge.threads import Threads
 from portal.edge.upstream import Address
 from portal.migrations import upgrade
 from portal.tokens.models import AccessToken
 from portal.usage import service as usage
 from portal.usage.models import UsageRecord
-from portal.usage.rules import Counters
+from portal.usage.rules import Counters, Used
+from tests.edge.exchange import FakeExchange
+from tests.edge.looping import Looping
 from tests.factories import PEPPER, Make
 from tests.fakes import FakeEngine
 
 MODEL = "lab/tiny"
 NUMBERS = count(1)
+GOOD = {"model": MODEL, "prompt": "Once", "max_tokens": 8}
+STREAM = {**GOOD, "stream": True}
 
 
 def make_template(path: Path) -> Path:
@@ -83,22 +94,37 @@ class Desk:
         with transaction(self.engine, write=False) as session:
             self.release = find_subject(session, full_name=MODEL).release
         self.caller = self.member()
+        self.looping, self.threads = Looping(), Threads(4)
         self.compose()
 
     def compose(self, *servers: Server, **times: float) -> None:
         """Start the data plane anew, by default over the fake engine alone."""
-        if hasattr(self, "pool"):
-            self.pool.close()
+        self.stop()
         self.counters = Counters()
-        self.door = Door(self.engine, self.settings, self.counters)
-        self.journal = Journal(self.home / "journal")
+        self.watch = watch(self.engine)
+        self.door = Door(Fresh(self.engine, self.watch, self.threads), self.settings, self.counters)
+        self.written = Journal(self.home / "journal")
+        self.journal = Durable(self.written, self.threads)
         self.pool = Pool(servers or [Server(Address(uds=self.fake.path))], **times)
         self.inference = Inference(self.door, self.pool, self.journal)
+        self.looping.do(self.pool.start)
+
+    def look_away(self) -> None:
+        """Have nobody look after the engines meanwhile."""
+        if self.pool._timer is not None:
+            self.pool._timer.cancel()
+
+    def stop(self) -> None:
+        if hasattr(self, "pool"):
+            self.looping.do(self.pool.close)
+            self.written.close()
+            self.watch.close()
 
     def close(self) -> None:
-        self.pool.close()
+        self.stop()
         self.fake.stop()
-        self.journal.close()
+        self.threads.close()
+        self.looping.close()
         self.engine.dispose()
 
     def member(self, number: str = "2.0.0", *scopes: str, **bound: Any) -> Caller:
@@ -116,27 +142,47 @@ class Desk:
         with transaction(self.engine) as session:
             return work(session)
 
-    def ask(
+    def send(
         self,
         body: Any = None,
         *,
         by: Caller | None = None,
         path: str = "/v1/completions",
         method: str = "POST",
+        chunks: bool = True,
         **more: Any,
-    ) -> Answer:
-        """Send one request; by default a good completion of the desk's own caller."""
+    ) -> FakeExchange:
+        """Send one request, without waiting; by default a good completion of the desk's own caller."""
         fields = {"model": MODEL, "prompt": "Once", "max_tokens": 8} if body is None else body
         raw = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
         more = {"headers": (by or self.caller).headers, "request_id": f"req_{next(NUMBERS)}", "body": raw, **more}
-        return self.inference.handle(Request(method, path, **more))
+        exchange = FakeExchange(Request(method, path, **more), chunks)
+        self.looping.do(self.inference.handle, exchange)
+        return exchange
 
-    def stream(self, **more: Any) -> Any:
-        """Ask for a stream and return its body."""
+    def ask(self, body: Any = None, **more: Any) -> Answer:
+        """Send one request and wait for its whole answer."""
+        exchange = self.send(body, **more)
+        self.looping.until(lambda: exchange.ended)
+        assert exchange.answer is not None, "a stream"
+        return exchange.answer
+
+    def stream(self, *, words: int = 0, **more: Any) -> FakeExchange:
+        """Ask for a stream and return it once it has so many words."""
         fields = {"model": MODEL, "prompt": "Once", "max_tokens": 8, "stream": True, **more.pop("fields", {})}
-        answer = self.ask(fields, **more)
-        assert answer.status == 200, answer
-        return answer.body
+        exchange = self.send(fields, **more)
+        self.looping.until(lambda: exchange.status and len(events(exchange)) >= words)
+        assert exchange.status == 200, exchange.answer
+        return exchange
+
+    def whole(self, **more: Any) -> list[Any]:
+        """Ask for a stream and return all its events."""
+        return self.rest(self.stream(**more))
+
+    def rest(self, exchange: FakeExchange) -> list[Any]:
+        """Wait for the end of a stream and return its events."""
+        self.looping.until(lambda: exchange.ended)
+        return events(exchange)
 
     def lines(self, kind: str = "use_finished") -> list[dict[str, Any]]:
         """Return what the journal holds of a kind."""
@@ -162,10 +208,25 @@ def error(answer: Answer) -> Any:
     return value(answer)["error"]
 
 
-def events(body: Iterator[bytes]) -> list[Any]:
-    """Read a stream to its end: JSON of each event, and ``[DONE]``."""
-    data = b"".join(body).decode()
-    found = [line[6:] for line in data.split("\n") if line.startswith("data: ")]
+def text(exchange: FakeExchange) -> bytes:
+    """Return what was streamed so far, with the chunks taken apart."""
+    if not exchange.raw:
+        return exchange.body
+    data, parts = exchange.body, []
+    while data:
+        size, _, rest = data.partition(b"\r\n")
+        length = int(size, 16)
+        assert rest[length : length + 2] == b"\r\n"
+        parts.append(rest[:length])
+        data = rest[length + 2 :]
+        assert length or not data
+    assert not exchange.ended or not parts[-1]
+    return b"".join(parts)
+
+
+def events(exchange: FakeExchange) -> list[Any]:
+    """Return the events of a stream so far: their JSON, and ``[DONE]``."""
+    found = [line[6:] for line in text(exchange).decode().split("\n") if line.startswith("data: ")]
     return [part if part == "[DONE]" else json.loads(part) for part in found]
 
 
@@ -185,3 +246,35 @@ def replay(desk: Desk) -> list[UsageRecord]:
         reader.done(batch)
         if not batch.records and not batch.more:
             return desk.write(lambda s: usage.own(s, user_id=desk.caller.user.id))
+
+
+def suspend(desk: Desk) -> None:
+    def work(session: Any) -> None:
+        user = session.get_one(User, desk.caller.user.id)
+        user.standing, user.standing_until, user.standing_ref = (
+            Standing.SUSPENDED,
+            utcnow() + timedelta(days=1),
+            "dec_1",
+        )
+
+    desk.write(work)
+
+
+def used(desk: Desk) -> Used:
+    return desk.counters.used(desk.caller.user.id, utcnow())
+
+
+def settled(desk: Desk) -> None:
+    """Nothing is left running, and every opened line has its one end."""
+    assert [engine.running for engine in desk.pool.engines] == [0] * len(desk.pool.engines)
+    assert desk.inference.gate.running == set()
+    assert not any(group.works for group in desk.door._running.values())
+    opened = [line["id"] for line in desk.lines("use_opened")]
+    finished = [line["id"] for line in desk.lines()]
+    assert len(finished) == len(set(finished))
+    assert set(opened) <= set(finished)
+
+
+def words(found: list[Any]) -> str:
+    """Return the text of some events."""
+    return "".join(event["choices"][0]["text"] for event in found if event != "[DONE]" and event.get("choices"))

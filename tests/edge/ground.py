@@ -1,7 +1,7 @@
 """A data plane that sends the files of models, over a real database and real bytes, driven by hand."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +15,23 @@ from portal.accounts.models import User
 from portal.catalog import service as catalog
 from portal.catalog.models import Release
 from portal.core.actor import SYSTEM
+from portal.core.change import watch
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
 from portal.core.errors import Unavailable
 from portal.deliveries import service as deliveries
 from portal.downloads.edge import Downloads
+from portal.edge.fresh import Fresh
 from portal.edge.routes import Answer, FileBody, Request
+from portal.edge.threads import Threads
 from portal.files import service as files
 from portal.files.service import Store
 from portal.migrations import upgrade
 from portal.usage import service as usage
 from portal.usage.rules import Counters
+from tests.edge.exchange import FakeExchange
+from tests.edge.looping import Looping
 from tests.factories import BASE, CARD, PEPPER, Make
 
 SETTINGS = Settings(base_url=BASE, pepper=PEPPER)
@@ -45,17 +50,32 @@ class World:
     journal: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     broken: bool = False
+    unsure: bool = False
+    exchange: FakeExchange = field(init=False)
 
     def __post_init__(self) -> None:
-        door = Door(self.engine, SETTINGS, Counters())
+        self.looping, self.threads, self.watch = Looping(), Threads(2), watch(self.engine)
+        door = Door(Fresh(self.engine, self.watch, self.threads), SETTINGS, Counters())
         self.downloads = Downloads(door, self.store, self, clock=lambda: self.seconds)
 
-    def append(self, record: dict[str, Any]) -> None:
+    def close(self) -> None:
+        self.threads.close()
+        self.watch.close()
+        self.looping.close()
+
+    def append(self, *records: dict[str, Any]) -> None:
         """Be the journal."""
         if self.broken:
             raise Unavailable("journal_unwritable", "The portal cannot record this just now.")
-        json.dumps(record)
-        self.journal.append(record)
+        json.dumps(records)
+        self.journal += records
+
+    def sure(self, then: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+        """Be a journal whose disk fails, if it is to."""
+        if self.unsure:
+            failed(Unavailable("journal_unwritable", "The portal cannot record this just now."))
+        else:
+            then()
 
     @contextmanager
     def make(self) -> Iterator[Make]:
@@ -100,7 +120,11 @@ class World:
             fields["authorization"] = f"Bearer {token}"
         raw = path if path.startswith("/") else f"/lab/one/resolve/{path}"
         number = f"req_{id(self)}_{len(self.journal)}_{self.seconds}"
-        return self.downloads.resolve(Request(method, raw, headers=fields, request_id=number))
+        self.exchange = exchange = FakeExchange(Request(method, raw, headers=fields, request_id=number))
+        self.looping.do(self.downloads.resolve, exchange)
+        self.looping.until(lambda: exchange.ended)
+        assert exchange.answer is not None
+        return exchange.answer
 
     def replay(self) -> None:
         """Enter the journal as the background process does, twice."""

@@ -1,21 +1,28 @@
 """The addresses under /v1: who is answered, how, and what a bad request is told."""
 
 import json
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from gated_inference.page import completer
 from portal.accounts.rules import Standing
 from portal.core.clock import utcnow
+from portal.core.errors import Unavailable
+from portal.edge.plane import Plane
+from portal.edge.routes import Routes
 from portal.notices import service as notices
 from portal.usage import service as usage
 from portal.usage.models import UsageRecord
 from portal.usage.rules import Used
 from tests.conduct import acting
-from tests.edge.desk import MODEL, Desk, error, events, value
+from tests.edge.desk import MODEL, Desk, error, text, value
 
 GOOD = {"model": MODEL, "prompt": "Once", "max_tokens": 8}
 
@@ -30,16 +37,14 @@ def test_a_completion_comes_back_with_its_terms(desk: Desk) -> None:
     assert ("Link", '</disclosure>; rel="help"') in headers
     assert ("Cache-Control", "no-store") in headers
     assert {name for name, _ in headers} == {
-        "Portal-License", "Link", "Cache-Control", "Content-Type", "Content-Length", "X-Request-Id",
+        "Portal-License", "Link", "Cache-Control", "Content-Type",
     }  # fmt: skip
     line = desk.only()
     assert line["outcome"] == "finished"
     assert (line["prompt_tokens"], line["completion_tokens"]) == (7, 4)
-    assert line["id"] == dict(headers)["X-Request-Id"]
     assert (line["user_id"], line["access_token_id"]) == (desk.caller.user.id, desk.caller.token.id)
     assert (line["release_id"], line["card_revision_id"]) == (desk.release.id, desk.release.card_revision_id)
     assert (line["channel"], line["model_name"], len(line["signature_ids"])) == ("inference", MODEL, 1)
-    assert [opened["id"] for opened in desk.lines("use_opened")] == [line["id"]]
     assert desk.counters.used(desk.caller.user.id, utcnow()) == Used(1, 11)
 
 
@@ -63,9 +68,7 @@ def test_an_engine_is_told_what_was_checked_and_not_who_asks(desk: Desk) -> None
 
 
 def test_a_stream_passes_events_on_and_ends(desk: Desk) -> None:
-    body = desk.stream()
-    *words, done = events(body)
-    body.close()
+    *words, done = desk.whole()
     assert "".join(event["choices"][0]["text"] for event in words) == "once upon a time"
     assert done == "[DONE]"
     assert desk.fake.calls[0]["stream_options"] == {"include_usage": True}
@@ -74,18 +77,18 @@ def test_a_stream_passes_events_on_and_ends(desk: Desk) -> None:
 
 
 def test_counts_are_streamed_to_those_who_ask_for_them(desk: Desk) -> None:
-    *_, counts, done = events(desk.stream(fields={"stream_options": {"include_usage": True}}))
+    *_, counts, done = desk.whole(fields={"stream_options": {"include_usage": True}})
     assert counts["usage"]["completion_tokens"] == 4
     assert done == "[DONE]"
 
 
 def test_events_of_an_engine_that_names_the_model_otherwise_are_renamed(desk: Desk) -> None:
-    from gated_inference.pool import Server
+    from gated_inference.servers import Server
     from portal.edge.upstream import Address
 
     desk.compose(Server(Address(uds=desk.fake.path), model=MODEL, name="weights-v2", key="secret"))
     desk.fake.line_end = "\r\n"
-    assert {event["model"] for event in events(desk.stream())[:-1]} == {MODEL}
+    assert {event["model"] for event in desk.whole()[:-1]} == {MODEL}
     assert desk.fake.calls[0]["model"] == "weights-v2"
     assert desk.fake.headers[0]["authorization"] == "Bearer secret"
     assert value(desk.ask())["model"] == MODEL
@@ -93,7 +96,7 @@ def test_events_of_an_engine_that_names_the_model_otherwise_are_renamed(desk: De
 
 def test_an_engine_that_does_not_count_is_counted(desk: Desk) -> None:
     desk.fake.usage = None
-    events(desk.stream())
+    desk.whole()
     line = desk.only()
     assert (line["prompt_tokens"], line["completion_tokens"]) == (2, 4)
 
@@ -146,6 +149,10 @@ def test_nonsense_counts_of_an_engine_do_not_count(desk: Desk) -> None:
         ({**GOOD, "stream": True, "stream_options": {"include_usage": 1}}, 400, "stream_options"),
         ({**GOOD, "stream": True, "stream_options": 1}, 400, "stream_options"),
         ({**GOOD, "best_of": 3}, 400, "best_of"),
+        ({**GOOD, "stop": "half \ud83d"}, 400, "stop"),
+        ({**GOOD, "stop": ["half \ud83d"]}, 400, "stop"),
+        ({**GOOD, "logit_bias": {"\ud83d": 1}}, 400, None),
+        ({**GOOD, "\ud83d": 1}, 400, None),
         ({**GOOD, "stop": {"a": {"b": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}}}, 400, None),
     ],
 )
@@ -234,7 +241,9 @@ def test_who_has_to_sign_again_is_told_until_when(desk: Desk) -> None:
     desk.write(lambda s: notices.mark_shown(s, user_id=caller.user.id, subject_ref=ref, now=utcnow()))
     answer = desk.ask(by=caller)
     assert parsedate_to_datetime(dict(answer.headers)["Sunset"]) > utcnow()
-    *_, comment, done, _ = b"".join(desk.stream(by=caller)).decode().split("\n\n")
+    exchange = desk.stream(by=caller)
+    desk.rest(exchange)
+    *_, comment, done, _ = text(exchange).decode().split("\n\n")
     assert comment.startswith(": signature_due: ")
     assert comment.endswith(url)
     assert done == "data: [DONE]"
@@ -326,37 +335,58 @@ def test_a_bug_and_a_database_that_is_away_are_said_plainly(desk: Desk, monkeypa
     failure: Exception = sa.exc.OperationalError("select", {}, Exception("locked"))
     assert (desk.ask().status, error(desk.ask())["code"]) == (503, "database_busy")
     failure = RuntimeError("a bug")
-    answer = desk.ask()
+    answer = desk.ask(request_id="req_bug")
     assert (answer.status, error(answer)["code"]) == (500, "internal_error")
-    assert dict(answer.headers)["X-Request-Id"] in error(answer)["message"]
+    assert "req_bug" in error(answer)["message"]
 
 
-def test_the_page_goes_through_the_same_gate(desk: Desk) -> None:
-    def complete(**changed: Any) -> Any:
+@pytest.fixture
+def page(desk: Desk, tmp_path: Path) -> Iterator[Any]:
+    """Asks the desk for a completion as a page does: over a Unix socket, from a thread."""
+    routes = Routes()
+    desk.inference.register_inside(routes)
+    plane = desk.looping.do(lambda: Plane(Routes()))
+    desk.looping.loop.run_until_complete(plane.listen_inside(tmp_path / "edge.sock", routes))
+    complete = completer(tmp_path / "edge.sock")
+
+    def ask(**changed: Any) -> Any:
         known = {"model": MODEL, "prompt": "Once", "max_tokens": 8, "temperature": 0.7, "request_id": "req_page"}
-        return desk.inference.complete(desk.actor(), **{**known, **changed})
+        done: list[Any] = []
+        asks = threading.Thread(target=lambda: done.append(complete(desk.actor(), **{**known, **changed})))
+        asks.start()
+        return desk.looping.until(lambda: done)[0]
 
-    done = complete()
+    yield ask
+    desk.looping.loop.run_until_complete(plane.stop(0))
+
+
+def test_the_page_goes_through_the_same_gate(desk: Desk, page: Any, tmp_path: Path) -> None:
+    assert (tmp_path / "edge.sock").stat().st_mode & 0o777 == 0o600
+    done = page()
     assert (done.status, done.error, done.text) == (200, "", "once upon a time")
     assert (done.prompt_tokens, done.completion_tokens) == (7, 4)
     line = desk.only()
     assert (line["channel"], line["id"], line["access_token_id"]) == ("page", "req_page", None)
-    refused = complete(model="lab/absent")
+    assert line["user_id"] == desk.caller.user.id
+    refused = page(model="lab/absent")
     assert (refused.status, refused.reasons[0].code, refused.reasons[0].state) == (404, "model_not_found", "unmet")
     assert refused.error
     assert refused.reasons[0].url == refused.reasons[0].remedy_url
     desk.fake.stop()
-    assert complete().status == 503
+    assert page().status == 503
 
 
-def test_a_page_is_told_when_nothing_can_be_recorded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from portal.core.errors import Unavailable
-
-    def full(_record: Any) -> None:
+def test_a_page_is_told_when_nothing_can_be_recorded(desk: Desk, page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_records: Any) -> None:
         raise Unavailable("journal_unwritable", "full")
 
     monkeypatch.setattr(desk.journal, "append", full)
-    done = desk.inference.complete(
-        desk.actor(), model=MODEL, prompt="x", max_tokens=1, temperature=0.0, request_id="req_full"
+    assert (page().status, page().error) == (503, "full")
+
+
+def test_a_page_is_told_when_the_data_plane_is_away(desk: Desk, tmp_path: Path) -> None:
+    done = completer(tmp_path / "nobody.sock")(
+        desk.actor(), model=MODEL, prompt="x", max_tokens=1, temperature=0.0, request_id="req_1"
     )
-    assert (done.status, done.error) == (503, "full")
+    assert done.status == 503
+    assert "does not answer" in done.error

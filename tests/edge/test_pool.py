@@ -1,16 +1,17 @@
 """Which engine is asked: the healthy ones, the least busy first, by what the file of servers says."""
 
-import socket
-import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gated_inference.pool import Engine, NoEngine, Pool, Server, make_pool, read_servers
+from gated_inference import pool as pools
+from gated_inference.pool import Engine, NoEngine, Pool, Running, make_pool
+from gated_inference.servers import Server, read_servers
 from portal.core.config import SettingError, Settings
-from portal.edge.upstream import Address, Exchange, Lost, Unreachable
+from portal.edge.upstream import Address
+from tests.edge.looping import Looping
 from tests.fakes import FakeEngine
 
 FILE = """
@@ -26,14 +27,61 @@ name = "bloom"
 model = "bigscience/bloom"
 url = "http://[::1]:8000/serving"
 """
+ASKED = {"prompt": "x", "max_tokens": 1}
 
 
 def server(path: Path, **kept: Any) -> Server:
     return Server(Address(uds=path), **kept)
 
 
-def nothing() -> None:
-    pass
+class Asked:
+    """Keeps what comes of a request."""
+
+    def __init__(self) -> None:
+        self.status, self.body, self.end = 0, b"", ""
+        self.error: NoEngine | None = None
+
+    def begun(self, status: int, _fields: dict[bytes, bytes]) -> bool:
+        self.status = status
+        return False
+
+    def data(self, data: bytes) -> None:
+        self.body += data
+
+    def done(self) -> None:
+        self.end = "done"
+
+    def lost(self, why: str) -> None:
+        self.end = why
+
+    def nobody(self, error: NoEngine) -> None:
+        self.error, self.end = error, error.code
+
+
+@pytest.fixture
+def looping() -> Iterator[Looping]:
+    made = Looping()
+    yield made
+    made.close()
+
+
+def ask(looping: Looping, pool: Pool, model: str = "m", **fields: Any) -> tuple[Asked, Running]:
+    """Ask, without waiting."""
+    asked = Asked()
+    return asked, looping.do(pool.ask, asked, model, {**ASKED, **fields})
+
+
+def answered(looping: Looping, pool: Pool, model: str = "m") -> Asked:
+    """Ask, and wait for what comes of it."""
+    asked, _ = ask(looping, pool, model)
+    looping.until(lambda: asked.end)
+    return asked
+
+
+def checked(looping: Looping, engine: Engine) -> None:
+    """Have an engine looked at, and wait for what comes of it."""
+    looping.do(lambda: (engine.check(), engine.check()))  # once at a time
+    looping.until(lambda: not engine._checking)
 
 
 def test_a_file_names_servers(tmp_path: Path) -> None:
@@ -45,6 +93,7 @@ def test_a_file_names_servers(tmp_path: Path) -> None:
     assert (second.address.authority, second.address.prefix, second.name) == (
         "[::1]:8000", "/serving", "bigscience/bloom",
     )  # fmt: skip
+    assert (first.title, second.title) == ("gpu.example", "[::1]:8000")
     settings = Settings(home=tmp_path, engines=str(path))
     assert len(make_pool(settings).engines) == 2
     (embedded,) = make_pool(Settings(home=tmp_path)).engines
@@ -75,63 +124,83 @@ def test_a_bad_file_is_one_line_that_names_what_is_wrong(tmp_path: Path, text: s
     assert "PORTAL_ENGINES" in str(caught.value)
 
 
-def test_the_least_busy_for_its_weight_is_asked(tmp_path: Path) -> None:
+def test_the_least_busy_for_its_weight_is_asked(looping: Looping, tmp_path: Path) -> None:
     fakes = [FakeEngine(tmp_path / f"{n}.sock").start() for n in range(2)]
     pool = Pool([server(fakes[0].path, model="m"), server(fakes[1].path, model="m", weight=3)])
-    running = [pool.open("m", {"prompt": "x"}, nothing) for _ in range(8)]
+    for fake in fakes:
+        fake.behave = "silent"
+    running = [ask(looping, pool)[1] for _ in range(8)]
     assert [engine.running for engine in pool.engines] == [2, 6]
+    looping.until(lambda: len(fakes[0].calls) + len(fakes[1].calls) == 8)
     for one in running:
-        one.close()
-        one.close()
+        looping.do(one.cancel)
+        looping.do(one.cancel)
     assert [engine.running for engine in pool.engines] == [0, 0]
+    for fake in fakes:
+        fake.behave = "answer"
+    before = len(fakes[0].calls)
     for _ in range(4):
-        pool.open("m", {"prompt": "x"}, nothing).close()
-    assert 0 < len(fakes[0].calls) - 2 < 4  # ties go round
+        assert answered(looping, pool).end == "done"
+    assert 0 < len(fakes[0].calls) - before < 4  # ties go round
     for fake in fakes:
         fake.stop()
-    pool.close()
+    looping.do(pool.close)
 
 
-def test_a_model_without_a_server_has_none(tmp_path: Path) -> None:
+def test_a_model_without_a_server_has_none(looping: Looping, tmp_path: Path) -> None:
     pool = Pool([server(tmp_path / "x.sock", model="m")])
-    with pytest.raises(NoEngine) as caught:
-        pool.open("other", {}, nothing)
-    assert (caught.value.status, caught.value.overloaded) == (503, False)
-    pool.close()
+    error = answered(looping, pool, "other").error
+    assert error is not None
+    assert (error.status, error.overloaded) == (503, False)
 
 
-def test_an_embedded_engine_is_asked_only_for_what_it_has(tmp_path: Path) -> None:
+def test_an_embedded_engine_is_asked_only_for_what_it_has(looping: Looping, tmp_path: Path) -> None:
     fake = FakeEngine(tmp_path / "e.sock", ("lab/tiny",)).start()
     pool = Pool([server(fake.path)])
+    assert pool.trouble() == "embedded: not asked yet"
+    checked(looping, pool.engines[0])
     assert pool.trouble() == ""
-    with pytest.raises(NoEngine):
-        pool.open("lab/other", {"prompt": "x"}, nothing)
+    assert answered(looping, pool, "lab/other").end == "engine_unavailable"
     assert fake.calls == []
-    pool.open("lab/tiny", {"prompt": "x"}, nothing).close()
+    assert answered(looping, pool, "lab/tiny").end == "done"
     fake.stop()
-    pool.close()
+    looping.do(pool.close)
 
 
-def test_two_failures_take_a_server_out_until_it_answers_again(tmp_path: Path) -> None:
+def test_a_server_that_is_asked_too_much_at_once_says_so(looping: Looping, tmp_path: Path) -> None:
+    fake = FakeEngine(tmp_path / "e.sock").start()
+    fake.behave = "silent"
+    pool = Pool([server(fake.path, model="m")])
+    pool.engines[0].connections.most = 1
+    _, running = ask(looping, pool)
+    error = answered(looping, pool).error
+    assert error is not None
+    assert (error.status, error.code, error.overloaded) == (429, "engine_overloaded", True)
+    looping.do(running.cancel)
+    fake.stop()
+    looping.do(pool.close)
+
+
+def test_two_failures_take_a_server_out_until_it_answers_again(looping: Looping, tmp_path: Path) -> None:
     engine = Engine(server(tmp_path / "e.sock"))
     assert engine.healthy
-    engine.check()
+    checked(looping, engine)
     assert engine.healthy
-    assert engine.next_check <= time.monotonic()
-    engine.check()
+    assert engine.next_check <= pools.time.monotonic()
+    checked(looping, engine)
     assert not engine.healthy
-    assert 0.5 < engine.next_check - time.monotonic() <= 1
+    assert 0 < engine.next_check - pools.time.monotonic() <= 1
     far = Engine(Server(Address(), model="m"))
     for _ in range(9):
         far.failed("down")
-    assert 50 < far.next_check - time.monotonic() <= 60
+    assert 50 < far.next_check - pools.time.monotonic() <= 60
     fake = FakeEngine(tmp_path / "e.sock", ("lab/tiny",)).start()
-    engine.check()
+    checked(looping, engine)
     assert (engine.healthy, engine.problem, engine.models) == (True, "", frozenset({"lab/tiny"}))
     fake.stop()
 
 
-def test_readiness_names_the_models_that_nobody_answers_for(tmp_path: Path) -> None:
+def test_readiness_names_the_models_that_nobody_answers_for(looping: Looping, tmp_path: Path) -> None:
     fake = FakeEngine(tmp_path / "a.sock").start()
     pool = Pool(
         [
@@ -140,83 +209,51 @@ def test_readiness_names_the_models_that_nobody_answers_for(tmp_path: Path) -> N
             server(tmp_path / "n2", model="b"),
         ]
     )
-    trouble = pool.trouble()
-    assert trouble.startswith("b: ")
-    assert "lab/a" not in trouble
+    looping.do(pool.start)
+    looping.until(lambda: "lab/a" not in pool.trouble())
+    assert pool.trouble().startswith("b: ")
     fake.behave = 500
-    pool.engines[0].check()
+    checked(looping, pool.engines[0])
     assert "lab/a: answered 500" in pool.trouble()
     fake.stop()
-    pool.close()
+    looping.do(pool.close)
 
 
-def test_engines_are_looked_after_meanwhile(tmp_path: Path) -> None:
+def test_engines_are_looked_after_meanwhile(looping: Looping, tmp_path: Path) -> None:
     pool = Pool([server(tmp_path / "e.sock")])
-    assert pool.trouble() != ""
+    looping.do(pool.start)
+    looping.until(lambda: "reached" in pool.trouble())
     fake = FakeEngine(tmp_path / "e.sock").start()
-    deadline = time.monotonic() + 5
-    while pool.engines[0].problem and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert pool.engines[0].problem == ""
+    looping.until(lambda: pool.trouble() == "")
     fake.stop()
-    pool.close()
+    looping.do(pool.close)
 
 
-def test_an_engine_that_speaks_nonsense_is_not_well(tmp_path: Path) -> None:
+def test_an_engine_that_speaks_nonsense_is_not_well(looping: Looping, tmp_path: Path) -> None:
     fake = FakeEngine(tmp_path / "e.sock").start()
     fake.models = 5  # type: ignore[assignment]
     engine = Engine(server(fake.path))
-    engine.check()
+    checked(looping, engine)
     assert engine.problem
     fake.stop()
 
 
-@pytest.mark.parametrize("url", ["gpu.example", "ftp://x", "http://", "http://x/?q", "http://x:port"])
-def test_addresses_are_http(url: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        Address.parse(url)
-
-
-def test_nobody_there_is_unreachable() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        with pytest.raises(Unreachable):
-            Exchange(Address("127.0.0.1", probe.getsockname()[1]))
-    with pytest.raises(Unreachable):
-        Exchange(Address("no such host.invalid"))
-
-
-@pytest.mark.parametrize("tls", [False, True])
-def test_a_server_that_speaks_no_http_is_lost(tls: bool) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = Address("127.0.0.1", listener.getsockname()[1], tls)
-        if tls:
-            threading.Thread(target=lambda: listener.accept()[0].close(), daemon=True).start()  # noqa: PLW0108
-            with pytest.raises(Unreachable):
-                address.connect()
-            return
-        exchange = Exchange(address)
-        peer, _ = listener.accept()
-        exchange.send("GET", "/x")
-        assert b"Host: 127.0.0.1" in peer.recv(1000)
-        peer.sendall(b"SSH-2.0\r\n\r\n")
-        with pytest.raises(Lost):
-            exchange.head()
-        exchange.close()
-        peer.close()
-        with pytest.raises(Lost):
-            exchange.send("GET", "/x")
-
-
-def test_a_server_that_leaves_before_or_in_its_answer_is_lost() -> None:
-    for said in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            exchange = Exchange(Address("127.0.0.1", listener.getsockname()[1]))
-            peer, _ = listener.accept()
-            exchange.send("GET", "/x")
-            peer.recv(1000)
-            peer.sendall(said)
-            peer.close()
-            with pytest.raises(Lost):
-                assert [exchange.head(), *exchange.pieces()] == []
-            exchange.close()
+def test_servers_that_are_taken_out_finish_what_they_work_on(looping: Looping, tmp_path: Path) -> None:
+    fakes = [FakeEngine(tmp_path / f"{n}.sock").start() for n in range(2)]
+    old, new = (server(fake.path, model="m") for fake in fakes)
+    pool = Pool([old])
+    looping.do(pool.start)
+    fakes[0].behave = "silent"
+    asked, _ = ask(looping, pool)
+    looping.until(lambda: fakes[0].calls)
+    pool.replace([new])
+    assert answered(looping, pool).end == "done"
+    assert len(fakes[1].calls) == 1
+    fakes[0].go_on.set()
+    looping.until(lambda: asked.end == "done")
+    looping.until(lambda: len(pool.engines) == 1)
+    pool.replace([new])
+    assert [engine.server for engine in pool.engines] == [new]
+    for fake in fakes:
+        fake.stop()
+    looping.do(pool.close)

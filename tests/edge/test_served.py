@@ -4,18 +4,28 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import openai
 import pytest
+import sqlalchemy as sa
 
+from portal.accounts.models import User
+from portal.accounts.rules import Standing
+from portal.core.clock import utcnow
 from portal.core.config import Settings
-from portal.processes import web_command
+from portal.processes import edge_command
+from portal.tokens import service as tokens
+from portal.usage.models import UsageRecord
 from portal.usage.rules import Outcome
+from tests.conduct import acting
 from tests.edge.desk import MODEL, Desk, replay
 from tests.fakes import FakeEngine
 from tests.running import ROOT, free_port
@@ -35,7 +45,7 @@ class Served:
     def start(self) -> None:
         kept = {name: text for name, text in os.environ.items() if not name.startswith("PORTAL_")}
         environ = {**kept, "PORTAL_HOME": str(self.desk.home), "PORTAL_PORT": str(self.settings.port)}
-        self.process = subprocess.Popen(web_command(self.settings), env=environ, cwd=ROOT, start_new_session=True)
+        self.process = subprocess.Popen(edge_command(), env=environ, cwd=ROOT, start_new_session=True)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
@@ -47,7 +57,8 @@ class Served:
 
     def kill(self) -> None:
         """Kill the server and its worker at once, as nothing can prepare for."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
     @property
@@ -65,12 +76,13 @@ class Served:
         return made
 
     def wait_for(self, outcome: str) -> None:
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            if [line["outcome"] for line in self.desk.lines()][-1:] == [outcome]:
-                return
+        self.wait_until(lambda: [line["outcome"] for line in self.desk.lines()][-1:] == [outcome])
+
+    def wait_until(self, what: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + 10
+        while not what():
+            assert time.monotonic() < deadline, self.desk.lines()
             time.sleep(0.02)
-        raise AssertionError(self.desk.lines())
 
 
 @pytest.fixture
@@ -129,6 +141,7 @@ def test_killing_the_server_loses_no_answered_request(served: Served) -> None:
     served.fake.behave = "stall"
     connection = served.raw(b'{"model": "lab/tiny", "prompt": "x", "stream": true}')
     assert b"200 OK" in connection.recv(1000)
+    served.wait_until(lambda: served.desk.lines("use_opened"))
     served.kill()
     rows = {row.request_id: row.outcome for row in replay(served.desk)}
     assert [rows.pop(request_id) for request_id in answered] == [Outcome.FINISHED] * 5
@@ -139,3 +152,54 @@ def test_killing_the_server_loses_no_answered_request(served: Served) -> None:
     served.start()
     done = served.client.completions.create(model=MODEL, prompt="Once", max_tokens=8)
     assert done.choices[0].text == "once upon a time"
+
+
+def test_what_staff_decide_holds_from_the_next_request(served: Served) -> None:
+    url = f"{served.settings.base_url}/v1/completions"
+    with httpx.Client(timeout=30) as client:
+        for number in range(12):
+            caller = served.desk.member()
+
+            def end(session: Any, caller: Any = caller, number: int = number) -> None:
+                if number % 2:
+                    tokens.revoke(session, by=acting(caller.user), ref=caller.token.public_id, now=utcnow())
+                    return
+                user = session.get_one(User, caller.user.id)
+                user.standing, user.standing_until = Standing.SUSPENDED, utcnow() + timedelta(days=1)
+                user.standing_ref = "dec_1"
+
+            for _ in range(3):
+                assert client.post(url, json=GOOD, headers=caller.headers).status_code == 200
+            served.desk.write(end)
+            assert client.post(url, json=GOOD, headers=caller.headers).status_code == (401 if number % 2 else 403)
+
+
+def test_killing_the_server_again_and_again_under_load_loses_nothing(served: Served) -> None:
+    url, answered, rows = f"{served.settings.base_url}/v1/completions", set(), {}
+
+    def ask(stream: bool) -> None:
+        with suppress(httpx.HTTPError), httpx.Client(timeout=10) as client:
+            while True:
+                answer = client.post(url, json={**GOOD, "stream": stream}, headers=served.desk.caller.headers)
+                assert answer.status_code == 200
+                answered.add(answer.headers["x-request-id"])
+
+    for round_ in range(2):
+        before = len(answered)
+        askers = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(8)]
+        for asker in askers:
+            asker.start()
+        deadline = time.monotonic() + 20
+        while len(answered) < before + 30 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        served.kill()
+        for asker in askers:
+            asker.join()
+        assert len(answered) >= before + 30, f"round {round_}"
+        replay(served.desk)
+        rows = served.desk.write(
+            lambda s: {row.request_id: row.outcome for row in s.scalars(sa.select(UsageRecord))}
+        )  # fmt: skip
+        assert answered <= rows.keys(), "a record of an answer is missing"
+        assert {rows[request_id] for request_id in answered} == {Outcome.FINISHED}
+        served.start()

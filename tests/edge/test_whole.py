@@ -146,7 +146,7 @@ def test_a_killed_engine_is_said_clearly_and_comes_back(whole: RunningPortal, to
     assert lost["completion_tokens"] >= 1
 
 
-def test_a_killed_web_process_loses_no_answered_request(whole: RunningPortal, token: str) -> None:
+def test_a_killed_data_plane_loses_no_answered_request(whole: RunningPortal, token: str) -> None:
     api, answered, stop = client(whole, token), [], threading.Event()
 
     def ask() -> None:
@@ -170,8 +170,7 @@ def test_a_killed_web_process_loses_no_answered_request(whole: RunningPortal, to
     assert head.startswith(b"HTTP/1.1 200")
     cut_download = head.split(b"X-Request-Id: ")[1].split(b"\r\n")[0].decode()
     wait_for(lambda: len(answered) > 8)
-    web = child(whole, "gunicorn")
-    os.killpg(web.pid, signal.SIGKILL)
+    os.killpg(child(whole, "main_edge").pid, signal.SIGKILL)
     with pytest.raises((openai.APIError, httpx.HTTPError)):
         list(stream)
     stop.set()
@@ -185,7 +184,26 @@ def test_a_killed_web_process_loses_no_answered_request(whole: RunningPortal, to
     ended = wait_for(lambda: (r := records(whole, token))[cut_stream]["outcome"] != "open" and r)
     assert ended[cut_stream]["outcome"] == "crashed"
     assert ended[cut_download]["outcome"] == "crashed"
-    assert "web ended (signal SIGKILL); starting it again" in whole.log()
+    assert "edge ended (signal SIGKILL); starting it again" in whole.log()
+
+
+def test_while_the_control_plane_is_away_only_its_pages_are(whole: RunningPortal, token: str) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=whole.base_url, headers=headers, timeout=60) as http:
+        assert http.get("/").status_code == 200
+        socket_path = whole.home / "run" / "web.sock"
+        hidden = socket_path.rename(socket_path.with_suffix(".hidden"))
+        try:
+            away = http.get("/")
+            assert (away.status_code, away.headers["Retry-After"]) == (503, "5")
+            assert "Try again" in away.text
+            assert http.get("/readyz").json()["parts"]["web"] == "not started"
+            asked = {"model": MODEL, "prompt": PROMPT, "max_tokens": 4}
+            assert http.post("/v1/completions", json=asked).status_code == 200
+            assert http.get(f"/{MODEL}/resolve/main/config.json").status_code == 200
+        finally:
+            hidden.rename(socket_path)
+        assert http.get("/").status_code == 200
 
 
 def test_a_port_in_use_is_one_clear_line(whole: RunningPortal, tmp_path: Path) -> None:

@@ -39,11 +39,13 @@ class Generation:
         made = {**kept, **QUIET, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HOME": str(home)}
         return {**made, "HF_TOKEN": token} if token else made
 
-    def cli(self, home: Path, endpoint: str, *args: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, home: Path, endpoint: str, *args: str, token: str | None = None, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the client's own command line."""
         return subprocess.run(
-            [self.python, "-m", self.tool, *args], env=self.environ(home, endpoint, token), capture_output=True,
-            text=True, timeout=120, check=False, cwd=home,
+            [self.python, "-m", self.tool, *args], env=self.environ(home, endpoint, token) | environ,
+            capture_output=True, text=True, timeout=600, check=False, cwd=home,
         )  # fmt: skip
 
     def run(self, home: Path, endpoint: str, code: str, token: str | None = None, **values: Any) -> Any:
@@ -52,7 +54,7 @@ class Generation:
         program += "print('\\nRESULT ' + json.dumps(result))\n"
         done = subprocess.run(
             [self.python, "-W", "ignore", "-c", program], env=self.environ(home, endpoint, token), capture_output=True,
-            text=True, timeout=180, check=False, cwd=home,
+            text=True, timeout=600, check=False, cwd=home,
         )  # fmt: skip
         lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
         assert lines, f"{self.name}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"

@@ -20,7 +20,7 @@ def running(home: Path) -> Iterator[RunningPortal]:
     portal = RunningPortal(home=home, port=free_port())
     portal.cli("init", "--demo")
     with (home / "serve.log").open("ab") as log:
-        processes = [_process(portal, name, log) for name in ("web", "work")]
+        processes = [_process(portal, name, log) for name in ("edge", "web", "work")]
     try:
         _wait(portal)
         yield portal
@@ -40,8 +40,10 @@ def _wait(portal: RunningPortal) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            if httpx.get(f"{portal.base_url}/healthz", timeout=2).status_code == 200:
+            parts = httpx.get(f"{portal.base_url}/readyz", timeout=2).json()["parts"]
+            if (parts["web"], parts["work"]) == ("ok", "ok"):
                 return
         except httpx.HTTPError:
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
     raise AssertionError(portal.log()[-4000:])

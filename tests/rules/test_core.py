@@ -166,6 +166,15 @@ def test_folders_of_home_are_private_and_the_socket_stays_short(tmp_path: Path) 
     assert len(str(deep.engine_socket)) < 100
     assert deep.engine_socket != read(tmp_path / ("e" * 90)).engine_socket
     assert Settings(home=Path("/h")).engine_socket == Path("/h/run/engine.sock")
+    assert len({deep.engine_socket, deep.web_socket, deep.edge_socket}) == 3
+
+
+def test_trusted_proxies_are_addresses_or_networks(tmp_path: Path) -> None:
+    settings = read(tmp_path, PORTAL_TRUSTED_PROXIES="127.0.0.1, 10.1.2.3/8,::1")
+    assert [str(network) for network in settings.proxies] == ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]
+    assert read(tmp_path).proxies == ()
+    with pytest.raises(SettingError, match=r"PORTAL_TRUSTED_PROXIES .*'nginx' is no address"):
+        read(tmp_path, PORTAL_TRUSTED_PROXIES="127.0.0.1,nginx")
 
 
 class Light(StrEnum):

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from portal.access.rules import Action, Decision, Reason
 from portal.core.errors import NotFound, TooMany, Unauthenticated
 from portal.downloads import rules
-from portal.downloads.rules import About, HubError, Span
+from portal.downloads.rules import HubError, Span
 from portal.files.rules import Entry
 
 SHA1, SHA256 = "a" * 40, "b" * 64
 SMALL = Entry("sub dir/config.json", 120, SHA1, SHA256, lfs=False)
 LARGE = Entry("model.safetensors", 7_000_000_000, SHA1, SHA256, lfs=True)
-FOLDER = Entry("sub dir", 0, SHA1)
 AT = datetime(2026, 1, 2, 3, 4, 5, 6789, tzinfo=UTC)
 SIGN = "https://portal.example/licenses/bloom-rail/1.1.0/sign"
 UNSIGNED = Reason("signature_missing", 4, True, "You have not signed BLOOM RAIL 1.1.0.", "Read and sign it.", SIGN)
@@ -104,6 +103,12 @@ def test_errors_of_use_cases_are_said_in_the_words_of_the_hub() -> None:
     assert said(rules.entry_missing(SHA1)) == (404, "EntryNotFound", "Entry not found")
     assert said(NotFound("else", "Else.")) == (404, "", "Else.")
     assert rules.translated(TooMany("limit", "Wait.", retry_after=3), anonymous=False).retry_after == 3
+
+
+def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back() -> None:
+    headers = dict(rules.database_away().headers)
+    assert (rules.database_away().status, headers["Retry-After"]) == (503, "5")
+    assert "does not answer just now" in headers["X-Error-Message"]
 
 
 def test_a_missing_file_names_its_commit_so_that_clients_can_remember() -> None:
@@ -223,10 +228,6 @@ def test_only_a_partial_answer_says_which_bytes_it_has() -> None:
     assert Span(0, 10, partial=False).content_range(10) == []
 
 
-def test_times_have_milliseconds_and_a_z() -> None:
-    assert rules.hub_time(AT) == "2026-01-02T03:04:05.006Z"
-
-
 def test_flags_are_read_as_both_client_generations_write_them() -> None:
     assert [rules.wants(v) for v in ("true", "True", "1", "False", "0", "", None)] == [True] * 3 + [False] * 4
 
@@ -249,55 +250,6 @@ def test_pages_follow_each_other_without_gap_or_repetition() -> None:
     assert seen == rows
     assert rules.page(rows, 0, 0) == ([0], 1)
     assert rules.page(rows, 99, 4) == ([], None)
-
-
-def test_a_tree_lists_files_large_files_and_folders() -> None:
-    assert rules.tree_item(SMALL) == {"type": "file", "path": "sub dir/config.json", "size": 120, "oid": SHA1}
-    assert rules.tree_item(FOLDER) == {"type": "directory", "path": "sub dir", "size": 0, "oid": SHA1}
-    large = rules.tree_item(LARGE)
-    assert large["lfs"] == {"oid": SHA256, "size": 7_000_000_000, "pointerSize": 135}
-
-
-def test_siblings_name_digests_only_when_asked() -> None:
-    assert rules.sibling(LARGE, blobs=False) == {"rfilename": "model.safetensors"}
-    assert rules.sibling(LARGE, blobs=True) == {
-        "rfilename": "model.safetensors", "size": LARGE.size, "blobId": SHA1,
-        "lfs": {"sha256": SHA256, "size": LARGE.size, "pointerSize": 135},
-    }  # fmt: skip
-    assert "lfs" not in rules.sibling(SMALL, blobs=True)
-
-
-def about(**kept: Any) -> About:
-    fields = {"full_name": "demo/m", "ref": "mod_1", "created_at": AT, "gated": True, "disabled": False, "metadata": {}}
-    return About(**{**fields, **kept})
-
-
-def test_a_model_is_described_as_clients_expect() -> None:
-    metadata = {
-        "license": "other", "language": ["en", "fr"], "tags": ["bloom", "en"], "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-    }  # fmt: skip
-    info = rules.model_info(about(metadata=metadata, revision=SHA1, changed_at=AT, files=[SMALL, LARGE]), blobs=True)
-    assert info["id"] == info["modelId"] == "demo/m"
-    assert (info["author"], info["sha"], info["gated"], info["private"]) == ("demo", SHA1, "manual", False)
-    assert info["tags"] == ["transformers", "bloom", "en", "fr", "license:other"]
-    assert (info["pipeline_tag"], info["library_name"]) == ("text-generation", "transformers")
-    assert [s["rfilename"] for s in info["siblings"]] == [SMALL.path, LARGE.path]
-    assert info["usedStorage"] == LARGE.size  # both have one object id here
-    assert info["lastModified"] == info["createdAt"] == "2026-01-02T03:04:05.006Z"
-
-
-def test_a_model_without_weights_or_metadata_is_described_as_well() -> None:
-    info = rules.model_info(about(gated=False, metadata={"pipeline_tag": 3, "language": "en"}), siblings=False)
-    assert (info["sha"], info["gated"], info["tags"]) == (None, False, ["en"])
-    assert "siblings" not in info
-    assert "pipeline_tag" not in info
-
-
-def test_a_client_gets_only_the_fields_that_it_asked_for() -> None:
-    info = {"_id": 1, "id": 2, "sha": 3, "tags": 4}
-    assert rules.chosen(info, []) == info
-    assert rules.chosen(info, ["sha"]) == {"_id": 1, "id": 2, "sha": 3}
 
 
 def test_the_name_of_a_token_at_a_client_is_plain_and_its_own() -> None:

@@ -12,12 +12,13 @@ from portal.files.rules import (
     Entry,
     check_path,
     check_weights,
+    folder_of,
     git_oid,
     is_lfs,
     is_pickle,
-    listing,
     pointer,
     revision_of,
+    tree_of,
 )
 
 
@@ -93,29 +94,39 @@ def entry(path: str) -> Entry:
     return Entry(path, len(path), sha1(path.encode()).hexdigest(), sha256(path.encode()).hexdigest())
 
 
-FILES = [entry(path) for path in ("a.txt", "b/c.txt", "b/d/e.txt", "b2/f.txt")]
+FILES = [entry(path) for path in ("a.txt", "b/c.txt", "b/d/e.txt", "b2/f.txt", "x/y/z/deep")]
 
 
-def test_a_folder_lists_what_lies_in_it() -> None:
-    assert [(e.path, e.is_folder) for e in listing(FILES, "", recursive=False)] == [
-        ("a.txt", False), ("b", True), ("b2", True),
-    ]  # fmt: skip
-    assert [e.path for e in listing(FILES, "b", recursive=False)] == ["b/c.txt", "b/d"]
-    assert [e.name for e in listing(FILES, "b", recursive=False)] == ["c.txt", "d"]
-    assert listing(FILES, "nothing", recursive=False) == []
-    assert listing(FILES, "a.txt", recursive=False) == []
+def test_a_tree_holds_the_folders_that_its_files_make() -> None:
+    tree = tree_of(FILES)
+    assert sorted(e.path for e in tree if e.is_folder) == ["b", "b/d", "b2", "x", "x/y", "x/y/z"]
+    assert [e for e in tree if not e.is_folder] == FILES
+    assert [folder_of(path) for path in ("a", "a/b", "a/b/c")] == ["", "a", "a/b"]
+    assert tree_of([]) == []
 
 
-def test_a_listing_of_all_holds_folders_too() -> None:
-    paths = [e.path for e in listing(FILES, "", recursive=True)]
-    assert paths == ["a.txt", "b", "b/c.txt", "b/d", "b/d/e.txt", "b2", "b2/f.txt"]
-    assert [e.path for e in listing(FILES, "b", recursive=True)] == ["b/c.txt", "b/d", "b/d/e.txt"]
+def test_folders_are_named_as_git_names_them(tmp_path: Path) -> None:
+    files = []
+    for path in ("b/c", "b/d/e", "b-f", "b.g", "ü/i"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+        files.append(Entry(path, len(path), git_oid(path.encode()), "0" * 64))
+
+    def git(*args: str) -> str:
+        done = subprocess.run(
+            ["git", "-c", "core.quotePath=false", *args], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    git("init", "-q")
+    git("add", ".")
+    shown = git("ls-tree", "-r", "-t", git("write-tree").strip())
+    wanted = {line.split("\t")[1]: line.split()[2] for line in shown.splitlines()}
+    assert {entry.path: entry.oid for entry in tree_of(files)} == wanted
 
 
-def test_a_folder_is_named_by_what_is_in_it() -> None:
-    def name(files: list[Entry]) -> str:
-        return next(e.oid for e in listing(files, "", recursive=False) if e.path == "b")
-
-    assert name(FILES) == name(FILES[::-1])
-    assert name(FILES) != name(FILES[:2])
-    assert name(FILES) == name([*FILES[:3], entry("other.txt")])
+@pytest.mark.parametrize("paths", [("a", "a"), ("a", "a/b"), ("x/y/z", "x/y"), ("a/b", "a/b")])
+def test_what_is_there_twice_or_a_file_and_a_folder_is_refused(paths: tuple[str, ...]) -> None:
+    with pytest.raises(Invalid, match="twice") as caught:
+        tree_of([entry(path) for path in paths])
+    assert caught.value.field == "path"

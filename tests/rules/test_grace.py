@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from gated_inference import gate
+from gated_inference import answers
 from portal.access.edge import Admission
 from portal.access.rules import Action, Decision, Facts, Follows, Grace, RequirementFact, decide
 from portal.core.actor import Actor
@@ -41,12 +41,12 @@ def inference(known: Facts, at: datetime) -> str:
     """The OpenAI-compatible address: `Sunset` says until when."""
     answer = decide(known, Action.INFER, at)
     if not answer.allowed:
-        refused = gate.refusal(answer, "lab/model")
+        refused = answers.refusal(answer, "lab/model")
         return f"{refused.status} {refused.code}"
-    fields = gate.terms(Admission(Actor(), answer, Action.INFER, "lab/model", license_number="rail/1.0.0"))
+    fields = answers.terms(Admission(Actor(), answer, Action.INFER, "lab/model", known, license_number="rail/1.0.0"))
     sunset = [value for name, value in fields if name == "Sunset"]
     linked = ("Link", f'<{PAGE}>; rel="sunset"') in fields
-    assert bool(gate.due_comment(answer)) == linked
+    assert bool(answers.due_comment(answer)) == linked
     if sunset:
         assert parsedate_to_datetime(sunset[0]) == REQUIRED
     return "ok, sunset" if sunset and linked else "ok, to sign" if linked else "ok"

@@ -61,6 +61,11 @@ def test_exactly_one_version_is_in_force_from_the_first_on(days: list[int], at: 
     assert states.count(VersionState.IN_FORCE) == (min(days) <= at)
 
 
+def news(of: VersionFact, day: int | None) -> dict[str, datetime]:
+    """When news of a version reached somebody, if it did."""
+    return {} if day is None else {of.number: NOW + day * DAY}
+
+
 @pytest.mark.parametrize(
     ("signed", "between", "reached", "sufficiency"),
     [
@@ -80,20 +85,27 @@ def test_whether_a_signature_suffices(
     signed: list[int], between: Materiality, reached: int | None, sufficiency: Sufficiency
 ) -> None:
     versions = [version(1, effective=-200), version(2, between, effective=-90, by=30), version(3, effective=5)]
-    found = rules.satisfies(
-        [signature(n) for n in signed], versions, versions[1], None if reached is None else NOW + reached * DAY, NOW
-    )
+    found = rules.satisfies([signature(n) for n in signed], versions, versions[1], news(versions[1], reached), NOW)
     assert found.sufficiency is sufficiency
 
 
 @pytest.mark.invariant("INV-14")
 def test_nobody_lapses_sooner_than_two_weeks_after_the_news_reached_them() -> None:
     versions = [version(1, effective=-200), version(2, effective=-90, by=30)]
-    found = rules.satisfies([signature(1)], versions, versions[1], NOW - 10 * DAY, NOW)
+    found = rules.satisfies([signature(1)], versions, versions[1], news(versions[1], -10), NOW)
     assert found.sufficiency is Sufficiency.DUE
     assert found.binds_at == NOW + 4 * DAY
-    later = rules.satisfies([signature(1)], versions, versions[1], NOW - 10 * DAY, NOW + 4 * DAY)
+    later = rules.satisfies([signature(1)], versions, versions[1], news(versions[1], -10), NOW + 4 * DAY)
     assert later.sufficiency is Sufficiency.LAPSED
+
+
+@pytest.mark.invariant("INV-14")
+def test_a_newer_version_that_reached_nobody_does_not_give_back_what_an_older_one_ended() -> None:
+    versions = [version(1, effective=-200), version(2, effective=-90, by=30), version(3, effective=-1, by=30)]
+    lapsed = rules.satisfies([signature(1)], versions, versions[2], news(versions[1], -80), NOW)
+    assert lapsed.sufficiency is Sufficiency.LAPSED
+    unaware = rules.satisfies([signature(1)], versions, versions[2], {}, NOW)
+    assert unaware.sufficiency is Sufficiency.DUE
 
 
 @pytest.mark.parametrize(
@@ -149,8 +161,8 @@ def test_a_signature_binds_until_the_instant_of_its_annulment() -> None:
     ended = replace(signature(2), ended_at=NOW)
     versions = [version(1, effective=-200), version(2, effective=-90)]
     for at, found in ((NOW - timedelta(seconds=1), Sufficiency.SUFFICIENT), (NOW, Sufficiency.MISSING)):
-        assert rules.satisfies([ended], versions, versions[1], None, at).sufficiency is found
-    left = rules.satisfies([signature(1), ended], versions, versions[1], None, NOW)
+        assert rules.satisfies([ended], versions, versions[1], {}, at).sufficiency is found
+    left = rules.satisfies([signature(1), ended], versions, versions[1], {}, NOW)
     assert (left.sufficiency, left.signature) == (Sufficiency.DUE, signature(1))
 
 
@@ -168,10 +180,10 @@ def test_declining_costs_nothing_before_the_day_and_is_said_after_it(
     signed: list[int], reached: int | None, sufficiency: Sufficiency
 ) -> None:
     versions = [version(1, effective=-200), version(2, effective=-90, by=30)]
-    at = None if reached is None else NOW + reached * DAY
-    found = rules.satisfies([signature(n) for n in signed], versions, versions[1], at, NOW, {2})
+    told = news(versions[1], reached)
+    found = rules.satisfies([signature(n) for n in signed], versions, versions[1], told, NOW, {2})
     assert found.sufficiency is sufficiency
-    other = rules.satisfies([signature(n) for n in signed], versions, versions[1], at, NOW, {1})
+    other = rules.satisfies([signature(n) for n in signed], versions, versions[1], told, NOW, {1})
     assert other.sufficiency is not Sufficiency.DECLINED
 
 

@@ -15,6 +15,7 @@ from portal.accounts.rules import Standing
 from portal.catalog.rules import ModelState
 from portal.core.errors import reason_json
 from portal.downloads.rules import INVALID_CREDENTIALS, refusal
+from portal.entitlements.rules import AskFact, Mode, RequestState
 from portal.licensing.rules import Sufficiency
 from portal.reference import FOLDER, REASONS
 from portal.usage.rules import Limits, Used
@@ -34,8 +35,19 @@ CASES: list[Facts] = [
     replace(GOOD, standing=Standing.CLOSED),
     replace(GOOD, model_state=ModelState.WITHDRAWN),
     replace(GOOD, has_release=False),
+    replace(GOOD, is_dataset=True),
     *(replace(GOOD, token_error=code, token_used=True) for code in rules.TOKEN_MESSAGES),
     replace(GOOD, token_used=True, token_wrong_model=True),
+    *(
+        replace(GOOD, asking=AskFact(Mode.MANUAL, state, NOW, reason, later, until, returned))
+        for state, reason, later, until, returned in (
+            (None, "", None, None, False), (RequestState.SUBMITTED, "", None, None, False),
+            (RequestState.REJECTED, "Vague.", NOW + DAY, None, False), (RequestState.REJECTED, "", None, None, False),
+            (RequestState.RESET, "New version", None, None, False), (RequestState.APPROVED, "", None, NOW, False),
+            (RequestState.APPROVED, "", None, None, True), (RequestState.APPROVED, "", None, NOW + DAY, False),
+            (RequestState.APPROVED, "", None, NOW + 90 * DAY, False), (RequestState.WITHDRAWN, "", None, None, False),
+        )
+    ),
     replace(GOOD, limits=LIMITS, used=Used(calls=10, text_tokens=0)),
     replace(GOOD, limits=LIMITS, used=Used(calls=0, text_tokens=10)),
     *(
@@ -94,7 +106,7 @@ def test_every_reason_has_an_answer_in_each_channel(code: str) -> None:
     for reason, decision in reasons()[code]:
         assert reason_json(reason)["code"] == code
         if not reason.blocks:
-            assert code in {"signature_due", "signature_lapsed", "signature_declined"}
+            assert code in {"signature_due", "signature_lapsed", "signature_declined", "entitlement_ending"}
             continue
         assert decision.status in {401, 403, 404, 410, 429}
         for anonymous in (True, False):

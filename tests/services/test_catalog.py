@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from portal.audit.models import AuditEvent
 from portal.catalog import service
-from portal.catalog.rules import CardState, ModelState
+from portal.catalog.rules import CardState, ModelState, RepoKind
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict, Invalid, NotFound
 from tests.factories import CARD, Make
@@ -154,3 +154,52 @@ def test_staff_see_all_models_with_card_and_draft(session: Session, make: Make, 
     draft = service.save_draft(session, model=model, text="x", note="", by=ED, now=now)
     rows = [row for row in service.all_models(session) if row[0].namespace == "lab"]
     assert rows == [(bare, None, None), (model, service.current_card(session, model=model), draft)]
+
+
+def test_a_model_and_a_dataset_may_share_a_name(session: Session, make: Make, now: datetime) -> None:
+    model, dataset = make.model("lab/same"), make.model("datasets/lab/same")
+    assert (model.full_name, dataset.full_name) == ("lab/same", "datasets/lab/same")
+    assert model.hub_id == dataset.hub_id == "lab/same"
+    assert (model.kind, dataset.kind) == (RepoKind.MODEL, RepoKind.DATASET)
+    assert service.find_model(session, full_name="datasets/lab/same") is dataset
+    assert service.called(session, full_name="lab/sa\0me") is service.once_called(session, full_name="\0/x") is None
+    release = make.release(dataset)
+    assert "datasets/lab/same" in service.asking_for(session, slug=release.license_slug, number="2.0.0")
+
+
+def test_a_renamed_model_keeps_all_its_names(session: Session, make: Make, now: datetime) -> None:
+    model, other = make.model("lab/one"), make.model("lab/other")
+    service.rename(session, model=model, to="lab/one", by=ED, now=now)
+    assert happened(session, model.public_id)[-1] != "model:name:changed", "nothing was changed"
+    service.rename(session, model=model, to="lab/two", by=ED, now=now)
+    service.rename(session, model=model, to="desk/three", by=ED, now=now)
+    assert happened(session, model.public_id)[-2:] == ["model:name:changed"] * 2
+    for name in ("lab/one", "lab/two"):
+        assert service.once_called(session, full_name=name) is model
+        assert service.called(session, full_name=name) is None
+        with pytest.raises(Conflict, match="now or before"):
+            service.ensure_model(session, full_name=name, now=now)
+    assert service.called(session, full_name="desk/three") is model
+    assert service.once_called(session, full_name="datasets/lab/one") is None
+    for to in ("lab/other", "lab/one"):
+        with pytest.raises(Conflict):
+            service.rename(session, model=model, to=to, by=ED, now=now)
+    with pytest.raises(Conflict):
+        service.rename(session, model=other, to="lab/two", by=ED, now=now)
+    for to in ("datasets/lab/two", "lab", "api/x"):
+        with pytest.raises(Invalid):
+            service.rename(session, model=model, to=to, by=ED, now=now)
+
+
+def test_a_draft_is_not_found_by_a_name_that_it_had(session: Session, now: datetime) -> None:
+    model = service.ensure_model(session, full_name="lab/draft", now=now)
+    service.rename(session, model=model, to="lab/later", by=ED, now=now)
+    assert service.once_called(session, full_name="lab/draft") is None
+    service.publish_model(model)
+    assert service.once_called(session, full_name="lab/draft") is model
+
+
+def test_cards_of_many_models_come_in_one_question(session: Session, make: Make, now: datetime) -> None:
+    model, other = make.model("lab/one"), make.model("lab/other")
+    bare = service.ensure_model(session, full_name="lab/bare", now=now)
+    assert service.card_texts(session, models=[model, other, bare]) == {model.id: CARD, other.id: CARD}

@@ -1,30 +1,20 @@
 """Finding models, commits, files and changes for readers and clients."""
 
-import json
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
 
-from portal.adapters.hub import read_card
 from portal.catalog import service as catalog
-from portal.catalog.models import GatedModel
 from portal.catalog.rules import MODEL, ModelAction
 from portal.core.actor import ANONYMOUS, SYSTEM, Actor
 from portal.core.errors import NotFound, Refused
 from portal.downloads import service
 from portal.files import service as files
-from portal.files.rules import Entry
-from portal.files.service import Store
 from tests.factories import BASE, Make
 
 WEIGHTS = {"a/b/w.safetensors": b"w" * 50, "a/c.txt": b"c", "config.json": b"{}"}
-
-
-def metadata(text: str) -> dict[str, Any]:
-    return read_card(text).metadata
 
 
 def look(session: Session, now: datetime, name: str, revision: str = "main") -> service.Snapshot:
@@ -41,10 +31,12 @@ def test_a_model_is_found_at_its_newest_commit_with_the_release_of_it(
     assert look(session, now, "lab/one", release.revision[:7]).commit is shot.commit
 
 
-def test_a_commit_that_was_never_released_has_no_release(session: Session, make: Make, now: datetime) -> None:
-    model = make.model("lab/one")
-    make.commit(model)
-    assert look(session, now, "lab/one").release is None
+def test_a_commit_that_was_never_released_is_not_there(session: Session, make: Make, now: datetime) -> None:
+    release = make.release(make.model("lab/one"))
+    commit = make.commit(release.model, {"other": b"x"})
+    assert look(session, now, "lab/one").commit.revision == release.revision
+    with pytest.raises(NotFound, match="Invalid rev id"):
+        look(session, now, "lab/one", commit.revision)
 
 
 @pytest.mark.parametrize("name", ["lab/none", "lab", "", "noise/other", "lab/one/two"])
@@ -79,8 +71,7 @@ def test_a_withdrawn_model_can_still_be_read_about(session: Session, make: Make,
     model.state = MODEL.next(model.state, ModelAction.WITHDRAW)
     session.flush()
     shot = look(session, now, "lab/one")
-    [said] = service.about(session, models=[shot.model], metadata=metadata)
-    assert said.disabled
+    assert shot.model is model
 
 
 def test_a_file_is_located_before_anything_is_decided(session: Session, make: Make, now: datetime) -> None:
@@ -102,7 +93,7 @@ def test_folders_and_files_are_listed(session: Session, make: Make) -> None:
     commit = make.commit(make.model("lab/one"), WEIGHTS)
 
     def paths(path: str = "", **kept: Any) -> list[str]:
-        return [entry.path for entry in service.folder(session, commit=commit, path=path, **kept)]
+        return [entry.path for entry in service.folder(session, commit=commit, path=path, limit=100, **kept)[0]]
 
     assert paths() == ["a", "config.json"]
     assert paths("a") == ["a/b", "a/c.txt"]
@@ -113,8 +104,11 @@ def test_folders_and_files_are_listed(session: Session, make: Make) -> None:
     assert service.file(session, commit=commit, path="a/c.txt").size == 1
     with pytest.raises(NotFound, match="no file a"):
         service.file(session, commit=commit, path="a")
-    picked = service.pick(session, commit=commit, paths=["/a/", "config.json", "none", ""])
-    assert [entry.path for entry in picked] == ["a", "config.json"]
+    first, after = service.folder(session, commit=commit, path="a", limit=1)
+    assert ([entry.path for entry in first], after) == (["a/b"], "a/b")
+    rest, end = service.folder(session, commit=commit, path="a", limit=0, after="a/b")
+    assert ([entry.path for entry in rest], end) == (["a/c.txt"], None)
+    assert service.folder(session, commit=commit, path="a", limit=5, after="a/c.txt") == ([], None)
 
 
 def test_each_file_and_folder_names_the_commit_that_last_changed_it(
@@ -124,47 +118,12 @@ def test_each_file_and_folder_names_the_commit_that_last_changed_it(
     first = make.commit(model, WEIGHTS, "First")
     later = Make(session, now + timedelta(days=1), make.numbers)
     second = later.commit(model, {**WEIGHTS, "a/c.txt": b"changed"}, "Second")
-    entries = service.folder(session, commit=second, path="", recursive=True)
+    entries, _ = service.folder(session, commit=second, path="", recursive=True, limit=100)
     changes = service.last_changes(session, commit=second, entries=entries)
     assert {path: commit.title for path, commit in changes.items()} == {
         "a": "Second", "a/c.txt": "Second", "a/b": "First", "a/b/w.safetensors": "First", "config.json": "First",
     }  # fmt: skip
     assert service.last_changes(session, commit=first, entries=entries[-1:]) == {"config.json": first}
-
-
-def test_models_are_described_from_their_cards_and_newest_commits(session: Session, make: Make, now: datetime) -> None:
-    release = make.release(make.model("lab/one"))
-    bare: GatedModel = make.model("lab/two")
-    ghost = catalog.ensure_model(session, full_name="lab/ghost", now=now)
-    one, two, three = service.about(session, models=[release.model, bare, ghost], metadata=metadata)
-    assert (one.revision, one.gated, one.metadata["pipeline_tag"]) == (release.revision, True, "text-generation")
-    assert [entry.path for entry in one.files] == ["README.md", "config.json", "model.safetensors"]
-    assert (two.revision, two.gated, list(two.files)) == (None, False, [])
-    assert three.metadata == {}
-
-
-def test_a_description_can_be_of_an_older_commit(session: Session, make: Make, now: datetime) -> None:
-    model = make.model("lab/one")
-    first = make.commit(model, WEIGHTS)
-    Make(session, now + timedelta(days=1), make.numbers).commit(model, {"config.json": b"{}"})
-    [said] = service.about(session, models=[model], metadata=metadata, commits={model.id: first})
-    assert (said.revision, len(said.files)) == (first.revision, 3)
-
-
-def test_models_are_searched_by_namespace_and_words(session: Session, make: Make, now: datetime) -> None:
-    for name in ("lab/bloom-tiny", "lab/other", "desk/bloom-tiny"):
-        make.model(name)
-    catalog.ensure_model(session, full_name="lab/bloom-draft", now=now)
-
-    def names(**kept: str) -> list[str]:
-        found = service.search(session, actor=ANONYMOUS, now=now, base_url=BASE, **kept)
-        return [model.full_name for model in found]
-
-    assert names(author="LAB") == ["lab/bloom-tiny", "lab/other"]
-    assert names(words="Tiny bloom") == ["desk/bloom-tiny", "lab/bloom-tiny"]
-    assert names(author="lab", words="bloom") == ["lab/bloom-tiny"]
-    assert "noise/model" in names()
-    assert names(author="nobody\0") == []
 
 
 def test_releases_are_found_by_revision(session: Session, make: Make) -> None:
@@ -173,33 +132,24 @@ def test_releases_are_found_by_revision(session: Session, make: Make) -> None:
     assert found == {release.revision: release}
 
 
-def safetensors(head: Any) -> bytes:
-    body = json.dumps(head).encode() if not isinstance(head, bytes) else head
-    return len(body).to_bytes(8, "little") + body
-
-
-def test_parameters_are_counted_by_type_from_the_heads_of_the_files(tmp_path: Path) -> None:
-    store = Store(tmp_path / "blobs")
-    contents = {
-        "one.safetensors": safetensors({"__metadata__": {}, "w": {"dtype": "BF16", "shape": [3, 4]}}),
-        "two.safetensors": safetensors({"w": {"dtype": "BF16", "shape": []}, "v": {"dtype": "F32", "shape": [2]}}),
-        "text.txt": b"no weights",
-        "short.safetensors": b"abc",
-        "list.safetensors": safetensors([1]),
-        "lies.safetensors": (1 << 60).to_bytes(8, "little"),
-        "odd.safetensors": safetensors({"w": {"dtype": "F32", "shape": ["x"]}}),
-    }
-    entries = [Entry("folder.safetensors", 0, "a" * 40), Entry("gone.safetensors", 1, "b" * 40, "c" * 64)]
-    for name, body in contents.items():
-        source = tmp_path / name
-        source.write_bytes(body)
-        digest, oid, size = store.put(source)
-        entries.append(Entry(name, size, oid, digest))
-    assert service.parameters(store, entries) == {"BF16": 13, "F32": 2}
-    assert service.parameters(store, []) == {}
-
-
 def test_the_history_of_a_model_is_not_mixed_with_that_of_others(session: Session, make: Make) -> None:
     commit = make.commit(make.model("lab/one"), WEIGHTS)
     assert files.history(session, commit=commit) == [commit]
     assert commit.author == SYSTEM.public_id
+
+
+def test_a_former_name_leads_to_the_model(session: Session, make: Make, now: datetime) -> None:
+    release = make.release(make.model("lab/before"))
+    catalog.rename(session, model=release.model, to="lab/after", by=SYSTEM, now=now)
+    assert service.known(session, name="lab/before") == service.known(session, name="lab/after") == "lab/after"
+    assert service.known(session, name="lab/none") == "lab/none"
+    assert look(session, now, "lab/before").model is release.model
+    found = service.locate(session, name="lab/before", revision="main", path="config.json")
+    assert (found.moved, found.revision, found.entry) == ("lab/after", None, None)
+
+
+def test_a_dataset_is_found_by_its_own_name_only(session: Session, make: Make, now: datetime) -> None:
+    make.release(make.model("datasets/lab/texts"))
+    assert look(session, now, "datasets/lab/texts").model.hub_id == "lab/texts"
+    with pytest.raises(Refused):
+        look(session, now, "lab/texts")

@@ -1,10 +1,12 @@
 """Storing files by digest and naming states of them, on both databases."""
 
+import json
 import os
 import subprocess
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,9 +15,11 @@ from sqlalchemy.orm import Session
 from portal.core.actor import SYSTEM
 from portal.core.errors import Conflict, Invalid, NotFound
 from portal.files import service
-from portal.files.models import Blob, Commit
+from portal.files.models import Commit
 from portal.files.rules import RefKind
 from portal.files.service import Store, stage
+from portal.storage.models import Blob
+from portal.storage.service import Kept
 from tests.factories import FILES, Make
 
 
@@ -59,12 +63,19 @@ def test_staging_keeps_bytes_by_digest(folder: Path, store: Store) -> None:
     assert list((store.root / "tmp").iterdir()) == []
 
 
-def test_staging_again_copies_nothing(folder: Path, store: Store) -> None:
+def test_staging_again_adds_nothing(folder: Path, store: Store) -> None:
     first = stage(directory=folder, store=store)
-    kept = {p: p.stat().st_ino for p in store.root.rglob("*") if p.is_file()}
+    kept = {p for p in store.root.rglob("*") if p.is_file()}
     assert stage(directory=folder, store=store) == first
-    assert store.put(folder / "config.json") == (first[0].sha256, first[0].git_oid, first[0].size)
-    assert {p: p.stat().st_ino for p in store.root.rglob("*") if p.is_file()} == kept
+    assert store.put(folder / "config.json") == Kept(first[0].sha256, first[0].git_oid, first[0].size)
+    assert {p for p in store.root.rglob("*") if p.is_file()} == kept
+
+
+def test_staging_puts_right_what_lay_damaged_under_the_same_name(folder: Path, store: Store) -> None:
+    staged = stage(directory=folder, store=store)[0]
+    store.path(staged.sha256).write_bytes(b"??\n")
+    stage(directory=folder, store=store)
+    assert sha256(store.path(staged.sha256).read_bytes()).hexdigest() == staged.sha256
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, store: Store) -> None:
@@ -234,3 +245,72 @@ def test_two_models_may_have_the_same_files(session: Session, make: Make, now: d
     later = Make(session, now + timedelta(seconds=1), make.numbers)
     assert make.commit(one).id != later.commit(other).id
     assert service.find_commit(session, model_id=other.id, revision="main").author == SYSTEM.public_id
+
+
+def test_what_lies_in_a_folder_comes_in_the_order_of_paths_a_page_at_a_time(session: Session, make: Make) -> None:
+    contents = {path: path.encode() for path in ("a.txt", "a/b", "a/c/d", "a0", "é", "z-", "z/1", "z/2", "\U0001f600")}
+    commit = make.commit(make.model(), contents)
+    every = sorted([*contents, "a", "a/c", "z"])
+
+    def paths(folder: str = "", **kept: Any) -> list[str]:
+        found = service.listing(session, commit_id=commit.id, folder=folder, **kept)
+        return [entry.path for entry in found]
+
+    assert paths() == ["a", "a.txt", "a0", "z", "z-", "é", "\U0001f600"]
+    assert paths("a") == ["a/b", "a/c"]
+    assert paths(recursive=True) == every
+    assert paths("a", recursive=True) == ["a/b", "a/c", "a/c/d"]
+    assert paths("a.txt") == paths("none") == paths("a\0") == paths(after="\0") == []
+    seen: list[str] = []
+    while page := paths(recursive=True, after=seen[-1] if seen else "", limit=2):
+        seen += page
+    assert seen == every
+    assert paths("z", after="z/1") == ["z/2"]
+
+
+def test_some_paths_are_found_among_files_and_folders(session: Session, make: Make) -> None:
+    commit = make.commit(make.model(), {"a/b": b"1", "c": b"2"})
+    wanted = ["c", "a", "none", "c", "\0", *(f"x{n}" for n in range(1200))]
+    assert [e.path for e in service.picked(session, commit_id=commit.id, paths=wanted)] == ["a", "c"]
+    assert service.picked(session, commit_id=commit.id, paths=[]) == []
+
+
+def test_a_folder_is_no_file(session: Session, make: Make) -> None:
+    commit = make.commit(make.model(), {"a/b": b"1"})
+    assert service.find_entry(session, commit_id=commit.id, path="a") is None
+    assert [row.path for row in service.entries(session, commit_id=commit.id)] == ["a/b"]
+
+
+def test_bytes_that_a_commit_names_twice_count_once(session: Session, make: Make) -> None:
+    first = make.commit(make.model(), {"a": b"12345", "b/c": b"12345", "d": b"1"})
+    second = make.commit(make.model(), {"empty": b""})
+    assert service.sizes(session, commit_ids=[first.id, second.id]) == {first.id: 6, second.id: 0}
+    assert service.sizes(session, commit_ids=[]) == {}
+
+
+def safetensors(head: Any) -> bytes:
+    body = json.dumps(head).encode() if not isinstance(head, bytes) else head
+    return len(body).to_bytes(8, "little") + body
+
+
+def test_parameters_are_counted_once_when_files_are_staged(
+    session: Session, make: Make, now: datetime, tmp_path: Path, store: Store
+) -> None:
+    contents = {
+        "one.safetensors": safetensors({"__metadata__": {}, "w": {"dtype": "BF16", "shape": [3, 4]}}),
+        "two.safetensors": safetensors({"w": {"dtype": "BF16", "shape": []}, "v": {"dtype": "F32", "shape": [2]}}),
+        "text.txt": b"no weights",
+        "short.safetensors": b"abc",
+        "list.safetensors": safetensors([1]),
+        "lies.safetensors": (1 << 60).to_bytes(8, "little"),
+        "odd.safetensors": safetensors({"w": {"dtype": "F32", "shape": ["x"]}}),
+    }
+    for name, body in contents.items():
+        (tmp_path / "m").mkdir(exist_ok=True)
+        (tmp_path / "m" / name).write_bytes(body)
+    staged = stage(directory=tmp_path / "m", store=store)
+    model = make.model()
+    commit = service.commit_files(session, model_id=model.id, staged=staged, message="", by=SYSTEM, now=now)
+    assert service.parameters(session, commit_id=commit.id) == {"BF16": 13, "F32": 2}
+    assert service.parameters(session, commit_id=make.commit(make.model()).id) == {}
+    assert service.count_parameters("gone.safetensors", tmp_path / "gone") == {}

@@ -164,12 +164,13 @@ class SignatureLife(RuleBasedStateMachine):
         assert required is not None
         found = licensing.signatures_for(self.session, user_id=self.ann.id, license_ids=[license_id])
         refused = licensing.declined_by(self.session, user_id=self.ann.id, license_ids=[license_id])
-        ref = f"license_version:{SLUG}/{required.number}"
-        reached = notices.reached_at(self.session, user_id=self.ann.id, subject_refs=[ref]).get(ref)
-        answer = satisfies(found.get(license_id, []), facts, required, reached, self.desk.now, refused)
+        refs = {f"license_version:{SLUG}/{f.number}": f.number for f in facts}
+        told = notices.reached_at(self.session, user_id=self.ann.id, subject_refs=list(refs))
+        news = {refs[ref]: at for ref, at in told.items()}
+        answer = satisfies(found.get(license_id, []), facts, required, news, self.desk.now, refused)
         if answer.sufficiency is Sufficiency.LAPSED and required.materiality is Materiality.MATERIAL:
             at_once = [f for f in facts if f.materiality is Materiality.MATERIAL_IMMEDIATE]
-            assert at_once or (reached is not None and self.desk.now >= reached + NOTICE_MINIMUM)
+            assert at_once or self.desk.now >= min(news.values()) + NOTICE_MINIMUM
         return answer.sufficiency
 
     @invariant()

@@ -46,7 +46,7 @@ def test_a_version_replaced_while_somebody_signs_is_signed_anew_after_its_differ
         (versions,) = licensing.versions_for(session, license_ids=[first.license_id]).values()
         mine = licensing.signatures_for(session, user_id=me.id, license_ids=[first.license_id])[first.license_id]
         required = next(version for version in versions if version.id == second.id)
-        return satisfies(mine, versions, required, now, moment).sufficiency
+        return satisfies(mine, versions, required, {required.number: now}, moment).sufficiency
 
     assert state(due - timedelta(seconds=1)) is Sufficiency.DUE
     assert state(due + timedelta(seconds=1)) is Sufficiency.LAPSED, "the old signature suffices until its date"

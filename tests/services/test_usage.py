@@ -241,7 +241,7 @@ def test_an_export_holds_plain_values_of_what_began_in_the_time(
         "access_token": writer.token.public_id, "model": writer.release.model.full_name,
         "revision": writer.release.revision, "action": "infer", "channel": "inference", "outcome": "finished",
         "reason_code": "", "prompt_tokens": 3, "completion_tokens": 4, "bytes_sent": 0, "ms": 20,
-        "signature_set": rows[0]["signature_set"], "card_revision": 1,
+        "server": "", "lab": "", "signature_set": rows[0]["signature_set"], "card_revision": 1,
     }  # fmt: skip
     assert rows[-2]["finished_at"] is None
     assert (rows[-1]["user"], rows[-1]["revision"], rows[-1]["signature_set"]) == (None, None, None)

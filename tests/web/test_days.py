@@ -29,6 +29,7 @@ from tests import authority, conduct, licensed
 from tests import witness as witnesses
 from tests.check import ROOT
 from tests.logged import record
+from tests.planes import data_plane
 from tests.services.test_usage_seals import use
 from tests.site import Client, make_app
 from tests.verifying import SCRIPT
@@ -185,7 +186,8 @@ def test_the_key_is_changed_while_the_portal_runs_and_the_monitor_follows(app: A
     assert result.exit_code == 0, result.output
     after = client.get("/log/vkey").text.strip()
     assert result.stdout.strip() == after != before, "what runs already follows"
-    assert client.get("/readyz").get_json()["parts"]["log"] == "ok"
+    with data_plane(app.settings) as plane:
+        assert plane.get("/readyz").json()["parts"]["log"] == "ok"
     assert (done := watch()).returncode == 0, done.stderr
     happen(app, 300)
     work.log()

@@ -1,9 +1,12 @@
-"""The Hub protocol without the bytes, and the bytes through the mounted handler."""
+"""The Hub protocol without the bytes, and the bytes beside it."""
+
+from urllib.parse import quote
 
 import pytest
 
 from portal.catalog import service as catalog
 from portal.catalog.rules import ModelState
+from tests.planes import data_plane
 from tests.web.shelf import CONTENTS, Site
 
 M = "/api/models/lab/one"
@@ -78,10 +81,12 @@ def test_long_lists_come_in_pages_with_absolute_links(site: Site) -> None:
     assert seen == [e["path"] for e in site.json(f"{M}/tree/main?recursive=true")]
 
 
-@pytest.mark.parametrize("query", ["limit=x", "cursor=-1", "limit=1.5", f"cursor={'9' * 50}"])
+@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "limit=1.5", f"limit={'9' * 50}"])
 def test_numbers_that_are_none_are_refused_by_name(site: Site, query: str) -> None:
-    status, _, message = site.refused(f"{M}/tree/main?{query}")
-    assert (status, query.partition("=")[0] in message) == (400, True)
+    for path in (f"{M}/tree/main", f"{M}/commits/main", "/api/models", "/api/datasets"):
+        status, _, message = site.refused(f"{path}?{query}")
+        assert (status, query.partition("=")[0] in message) == (400, True)
+    assert site.refused(f"/api/models?{query.replace('limit', 'cursor')}")[0] == 400
 
 
 def test_some_paths_are_described_from_a_form_or_from_json(site: Site) -> None:
@@ -122,7 +127,9 @@ def test_models_are_listed_and_found(site: Site) -> None:
     names = [m["id"] for m in site.json("/api/models")]
     assert names == ["desk/card", "lab/one", "lab/two"]
     assert [m["id"] for m in site.json("/api/models?author=lab&search=TWO")] == ["lab/two"]
-    assert site.json("/api/models?filter=text-generation") == []
+    assert len(site.json("/api/models?filter=text-generation&gated=true")) == 2
+    assert [m["id"] for m in site.json("/api/models?gated=false")] == ["desk/card"]
+    assert site.json("/api/models?filter=image-to-text") == site.json("/api/models?pipeline_tag=translation") == []
     assert len(site.json("/api/models?filter=en&filter=license:other")) == 3
     assert "siblings" not in site.json("/api/models?limit=1")[0]
     assert site.json("/api/models?author=lab&full=true")[0]["siblings"]
@@ -189,10 +196,12 @@ def test_whoami_names_the_person_and_the_token(site: Site) -> None:
 def test_git_is_told_where_to_go_without_a_web_page(site: Site) -> None:
     for answer in (
         site.client.get("/lab/one.git/info/refs?service=git-upload-pack"),
-        site.client.post("/lab/one.git/info/lfs/objects/batch", json={}),
+        site.client.post("/lab/one.git/git-upload-pack"),
+        site.client.get("/datasets/lab/one.git/info/refs"),
     ):
         assert (answer.status_code, answer.content_type) == (404, "application/json")
-        assert "hf download lab/one" in answer.get_json()["error"]
+        assert "hf download " in answer.get_json()["error"]
+        assert "lab/one" in answer.get_json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -202,14 +211,14 @@ def test_odd_characters_are_no_error_of_ours(site: Site, path: str) -> None:
     assert 400 <= site.client.get(f"/api/models/{path}").status_code < 500
 
 
-def test_files_are_served_through_the_mounted_handler_with_true_lengths(site: Site) -> None:
+def test_files_are_served_by_the_data_plane_with_true_lengths(site: Site) -> None:
     _, key = site.person("ann")
-    for path, body in CONTENTS.items():
-        head = site.client.http.head(f"/lab/one/resolve/main/{path}", headers=key)
-        assert head.headers["Content-Length"] == str(len(body))
-        answer = site.client.get(f"/lab/one/resolve/main/{path}", headers=key)
-        assert answer.data == body
-    refused = site.client.http.head("/lab/one/resolve/main/config.json")
+    with data_plane(site.app.settings) as http:
+        for path, body in CONTENTS.items():
+            head = http.head(f"/lab/one/resolve/main/{quote(path)}", headers=key)
+            assert head.headers["Content-Length"] == str(len(body))
+            assert http.get(f"/lab/one/resolve/main/{quote(path)}", headers=key).content == body
+        refused = http.head("/lab/one/resolve/main/config.json")
     assert (refused.status_code, refused.headers["X-Error-Code"]) == (401, "GatedRepo")
     assert refused.headers["Content-Length"] != "0"
     assert refused.headers["X-Request-Id"]

@@ -67,7 +67,10 @@ def test_who_signed_reads_a_small_text_escaped_and_it_counts_as_delivered(site: 
     page = site.client.get("/lab/one/blob/main/config.json")
     assert page.status_code == 200
     assert "&lt;b&gt;bloom&lt;/b&gt;" in page.get_data(as_text=True)
-    assert "curl -f -C -" in text_of(page)
+    words = text_of(page)
+    for command in ("curl -fL -C -", "aria2c -c -x 8", "wget -c", "sha256sum --check", "hf download lab/one"):
+        assert command in words
+    assert f"{site.app.settings.base_url}/lab/one/resolve/{site.first.revision}/config.json" in words
     assert site.client.http.head("/lab/one/blob/main/config.json").status_code == 200
     with transaction(site.app.engine, write=False) as session:
         [delivery] = deliveries.own(session, user_id=person.id)

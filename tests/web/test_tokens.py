@@ -11,6 +11,7 @@ from portal.accounts.rules import Role
 from portal.core.clock import utcnow
 from portal.core.db import transaction
 from portal.tokens import service as tokens
+from tests import conduct
 from tests.factories import Make
 from tests.site import Client, text_of
 
@@ -166,3 +167,47 @@ def test_a_bad_report_of_leaks_names_the_field(app: Any) -> None:
         answer = leaked(app, body)
         assert (answer.status_code, answer.get_json()["field"]) == (422, "credentials")
     assert app.test_client().post("/api/credentials/revoke", data="not json").status_code == 422
+
+
+def test_an_access_token_can_be_tried_out_before_a_program_does(app: Any, people: dict[str, User], ann: Client) -> None:
+    page = f"{PAGE}/test"
+    with transaction(app.engine) as session:
+        make = Make(session, utcnow())
+        make.release(make.model("datasets/lab/texts"))
+    secret = secret_in(post(ann, **{**GOOD, "scopes": ["weights:read"]}))
+    answer = post(ann, page, access_token=f" {secret} ", model="lab/gated")
+    words = text_of(answer)
+    assert (answer.status_code, "“laptop” at lab/gated" in words) == (200, True)
+    assert "yes Download the files" in words
+    assert "not yet Complete texts" in words
+    assert "This access token lacks the scope inference." in words
+    assert secret not in answer.get_data(as_text=True)
+    data = text_of(post(ann, page, access_token=secret, model="datasets/lab/texts"))
+    assert "yes Download the files" in data
+    assert "Complete texts" not in data
+    with transaction(app.engine, write=False) as session:
+        [token] = tokens.of_person(session, user_id=people["ann"].id)
+        assert token.last_used_at is None, "testing is no use"
+    assert 'selected value="lab/gated"' in ann.get(f"{page}?model=lab/gated").get_data(as_text=True)
+
+
+def test_an_access_token_that_cannot_be_used_is_named_with_the_reason(
+    app: Any, people: dict[str, User], ann: Client
+) -> None:
+    page, secret = f"{PAGE}/test", secret_in(post(ann, **GOOD))
+    with transaction(app.engine) as session:
+        owned = tokens.of_person(session, user_id=people["ann"].id)[0]
+        tokens.revoke(session, by=conduct.acting(people["ann"]), ref=owned.public_id, now=utcnow())
+    with transaction(app.engine) as session:
+        _, foreign = tokens.issue(
+            session, by=conduct.acting(people["bob"]), owner_id=people["bob"].id, name="b", scopes=["inference"],
+            model_ids=[], days=1, pepper=app.settings.pepper, now=utcnow(),
+        )  # fmt: skip
+    for sent, said in (
+        ("", "Paste an access token."), ("lmp_no", "not known here"), (secret, "was revoked"),
+        (foreign, "belongs to another account"), ("a b\n", "not known here"),
+    ):  # fmt: skip
+        answer = post(ann, page, access_token=sent, model="lab/gated")
+        assert (answer.status_code, said in text_of(answer)) == (422, True)
+        assert "Download the files" not in text_of(answer)
+    assert post(ann, page, access_token=secret, model="lab/none").status_code == 422

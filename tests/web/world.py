@@ -11,6 +11,8 @@ from portal.catalog import service as catalog
 from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.db import transaction
+from portal.entitlements import service as entitlements
+from portal.entitlements.rules import Mode
 from portal.licensing import service as licensing
 from portal.licensing.models import SignatureAnnex
 from portal.moderation import service as moderation
@@ -56,8 +58,18 @@ def build(app: Any) -> World:
         for signature in signatures.values():
             session.add(SignatureAnnex(signature_id=signature.id, salt=b"salt", evidence=b"{}"))
         model = make.model("lab/model")
-        make.release(model)
-        catalog.save_draft(session, model=model, text=CARD + "\nMore.\n", note="More.", by=SYSTEM, now=now)
+        release = make.release(model)
+        dataset = make.model("datasets/lab/model")
+        make.release(dataset)
+        for one in (model, dataset):
+            catalog.save_draft(session, model=one, text=CARD + "\nMore.\n", note="More.", by=SYSTEM, now=now)
+        asked = make.model("lab/asked")
+        form: dict[str, Any] = {"model_id": asked.id, "model_ref": asked.public_id, "by": SYSTEM, "now": now}
+        entitlements.set_form(session, mode=Mode.MANUAL, **form)
+        request = entitlements.submit(
+            session, user_id=users["signed"].id, model_id=asked.id, purpose="To see who may look at this.", by=SYSTEM,
+            now=now,
+        )  # fmt: skip
         secrets = {"none": "", "bad": "lmp_" + "x" * 49}
         owned = {}
         pepper = app.settings.pepper
@@ -87,12 +99,17 @@ def build(app: Any) -> World:
         preview = campaigns.ask(session, version=version, effective_at=now, required_by=now, by=SYSTEM, now=now)
         campaign = campaigns.open_campaign(session, version=version)
         values = {
-            "<namespace>": "lab", "<name>": "model", "<slug>": conduct.SLUG, "<number>": "2.0.0",
+            "<any(models, datasets):kind>": "models", "<namespace>": "lab", "<name>": "model",
+            "<slug>": conduct.SLUG, "<number>": "2.0.0",
             "<int(max=1000000):number>": "1", "<key>": "restriction.spam",
             "sanction": sanction, "appeal": appeal.public_id,
             "signature": signatures["signed"].public_id, "token": owned["spare"].public_id,
             "preview": preview.public_id, "campaign": campaign.public_id if campaign else "", "<step>": "pause",
-            "person": users["signed"].public_id, "<day>": "2026-01-01", "<int:level>": "0", "<path:place>": "000.p/1",
+            "<day>": "2026-01-01",
+            "model": model.public_id, "request": request.public_id, "upload": "upl_none",
+            "<revision>": release.revision,
+            "<status>": "pending", "<int:number>": "1",
+            "person": users["signed"].public_id, "<int:level>": "0", "<path:place>": "000.p/1",
         }  # fmt: skip
     with transaction(app.engine) as session:
         proofs.advance(session, key=app.extensions["log_key"], origin="portal.example", kept=None, now=now)
@@ -106,6 +123,7 @@ def address(world: World, method: str, rule: str) -> str:
         "/appeal/<ref>": "sanction", "/staff/cases/<ref>": "appeal", "/settings/signatures/<ref>": "signature",
         "/staff/signatures/<ref>": "signature", "/staff/campaigns/<ref>": "campaign",
         "/staff/previews/<ref>": "preview",
+        "/staff/models/<ref>": "model", "/staff/requests/<ref>": "request", "/api/uploads/<ref>": "upload",
         "/settings/tokens/<ref>": "token", "/staff/people/<ref>": "person", "/staff/usage/quota/<ref>": "person",
     }  # fmt: skip
     for start, name in special.items():

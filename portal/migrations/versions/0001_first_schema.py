@@ -3,11 +3,95 @@
 import sqlalchemy as sa
 from alembic import op
 
+from portal.core.change import facts_ddl, facts_start_ddl
 from portal.core.db import JSON_VALUE, Utc, append_only_ddl, frozen_ddl
 
 revision = "0001"
 down_revision = None
 
+FACTS = {
+    "access_request": [
+        "asked_at",
+        "form_id",
+        "id",
+        "may_reapply_at",
+        "model_id",
+        "moved_at",
+        "moved_by",
+        "public_id",
+        "purpose",
+        "reason",
+        "state",
+        "user_id",
+    ],
+    "access_token": [
+        "created_at",
+        "expires_at",
+        "hmac",
+        "id",
+        "last4",
+        "public_id",
+        "revoked_at",
+        "signature_set",
+        "state",
+        "user_id",
+    ],
+    "access_token_model": ["access_token_id", "model_id"],
+    "access_token_scope": ["access_token_id", "scope"],
+    "annulment": ["at", "by", "id", "kind", "proposal_id", "reason_code", "signature_id"],
+    "decline": ["at", "ceremony_id", "id", "reason_code"],
+    "entitlement": ["access_request_id", "id", "model_id", "public_id", "user_id", "valid_from", "valid_to"],
+    "entitlement_end": ["at", "by", "entitlement_id", "id", "kind"],
+    "former_name": ["given_up_at", "id", "kind", "model_id", "name", "namespace"],
+    "gated_model": ["created_at", "id", "kind", "name", "namespace", "public_id", "state"],
+    "license": ["id", "kind", "slug", "spdx", "title", "vote_from"],
+    "license_version": [
+        "approved_by",
+        "created_at",
+        "created_by",
+        "effective_at",
+        "floor_proposal_id",
+        "id",
+        "license_id",
+        "materiality",
+        "number",
+        "ordinal",
+        "predecessor_id",
+        "required_by",
+        "state",
+        "summary",
+    ],
+    "notice_event": ["at", "channel", "id", "notice_id", "rung"],
+    "profile": ["affiliation", "country", "email", "locale", "name", "user_id", "verified_at"],
+    "quota": ["calls", "set_at", "set_by", "text_tokens", "user_id"],
+    "ref": ["commit_id", "id", "kind", "model_id", "name"],
+    "release": [
+        "card_revision_id",
+        "id",
+        "license_number",
+        "license_slug",
+        "model_id",
+        "public_id",
+        "published_at",
+        "revision",
+    ],
+    "request_form": ["created_at", "created_by", "days", "id", "mode", "model_id", "number", "question"],
+    "requirement": ["action", "follows", "grace", "id", "license_id", "model_id", "valid_from", "valid_to"],
+    "signature": [
+        "annex_commitment",
+        "ceremony_id",
+        "id",
+        "method",
+        "prevailing_sha256",
+        "public_id",
+        "rendition_id",
+        "rendition_sha256",
+        "signed_at",
+        "user_id",
+        "version_id",
+    ],
+    "user_account": ["created_at", "id", "public_id", "standing", "standing_ref", "standing_until"],
+}
 FROZEN = {
     "clause_change": (
         "clause_change",
@@ -78,7 +162,7 @@ APPEND_ONLY = {
     "annulment": (["at", "by", "id", "kind", "proposal_id", "reason_code", "signature_id"], []),
     "attestation": (["answer", "at", "ceremony_id", "clause_id", "id", "kind", "wording_sha256"], []),
     "audit_event": (["actor", "at", "data", "id", "name", "public_id", "subject"], []),
-    "blob": (["sha256", "size", "stored_at"], []),
+    "blob": (["parameters", "sha256", "size", "stored_at"], []),
     "checkpoint": (["note", "root", "signed_at", "signer", "size", "successor"], []),
     "clause_text": (["clause_id", "id", "label", "ordinal", "sha256", "span_end", "span_start", "text_sha256"], []),
     "commit_": (["author", "created_at", "id", "message", "model_id", "parent_id", "revision", "title"], []),
@@ -88,25 +172,28 @@ APPEND_ONLY = {
     "delivery": (
         [
             "access_token_id",
-            "bytes_sent",
             "card_revision_id",
-            "complete",
+            "completed_at",
             "file_sha256",
-            "finished_at",
             "id",
             "opened_at",
             "path",
             "public_id",
-            "range_start",
             "release_id",
-            "request_id",
             "signature_set",
             "size",
             "user_id",
         ],
-        ["bytes_sent", "complete", "finished_at"],
+        ["completed_at"],
     ),
+    "delivery_part": (
+        ["bytes_sent", "delivery_id", "finished_at", "id", "opened_at", "range_start", "request_id"],
+        ["bytes_sent", "finished_at"],
+    ),
+    "entitlement": (["access_request_id", "id", "model_id", "public_id", "user_id", "valid_from", "valid_to"], []),
+    "entitlement_end": (["at", "by", "entitlement_id", "id", "kind"], []),
     "exhibit": (["ceremony_id", "id", "kind", "ref", "sha256", "shown_at"], []),
+    "former_name": (["given_up_at", "id", "kind", "model_id", "name", "namespace"], []),
     "leaf": (["commitment", "event_ref", "id", "index"], ["index"]),
     "node": (["hash", "index", "level"], []),
     "notice_event": (["at", "channel", "id", "notice_id", "rung"], []),
@@ -162,6 +249,7 @@ APPEND_ONLY = {
         ],
         [],
     ),
+    "request_form": (["created_at", "created_by", "days", "id", "mode", "model_id", "number", "question"], []),
     "resolution": (
         [
             "body",
@@ -214,7 +302,7 @@ APPEND_ONLY = {
         [],
     ),
     "text": (["body", "media_type", "sha256"], []),
-    "tree_entry": (["blob_sha256", "commit_id", "git_oid", "id", "lfs", "path", "size"], []),
+    "tree_entry": (["blob_sha256", "commit_id", "folder", "git_oid", "id", "lfs", "path", "size"], []),
     "usage_seal": (["day", "last_id", "number", "records", "sealed_at", "sha256"], []),
     "version_author": (["at", "author", "version_id"], []),
     "version_comment": (["at", "by", "clause_key", "id", "language", "version_id", "words"], []),
@@ -244,6 +332,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("stored_at", Utc(), nullable=False),
+        sa.Column("parameters", JSON_VALUE, nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_blob")),
     )
     op.create_table(
@@ -289,9 +378,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("family", "stable_key", name=op.f("uq_clause_family_stable_key")),
     )
     op.create_table(
+        "facts_version",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_facts_version")),
+    )
+    op.create_table(
         "gated_model",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum("models", "datasets", name="kind", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
         sa.Column("namespace", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column(
@@ -303,7 +403,7 @@ def upgrade() -> None:
         ),
         sa.Column("created_at", Utc(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_gated_model")),
-        sa.UniqueConstraint("namespace", "name", name=op.f("uq_gated_model_namespace_name")),
+        sa.UniqueConstraint("kind", "namespace", "name", name=op.f("uq_gated_model_kind_namespace_name")),
         sa.UniqueConstraint("public_id", name=op.f("uq_gated_model_public_id")),
     )
     op.create_table(
@@ -690,6 +790,24 @@ def upgrade() -> None:
     op.create_index(op.f("ix_device_mistake_at"), "device_mistake", ["at"], unique=False)
     op.create_index(op.f("ix_device_mistake_user_id"), "device_mistake", ["user_id"], unique=False)
     op.create_table(
+        "former_name",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum("models", "datasets", name="kind", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("namespace", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("given_up_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_former_name_model_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_former_name")),
+        sa.UniqueConstraint("kind", "namespace", "name", name=op.f("uq_former_name_kind_namespace_name")),
+    )
+    op.create_table(
         "license_version",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("license_id", sa.Integer(), nullable=False),
@@ -880,6 +998,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_quota")),
     )
     op.create_table(
+        "request_form",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column(
+            "mode",
+            sa.Enum("off", "auto", "manual", name="mode", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("question", sa.String(), nullable=False),
+        sa.Column("days", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_request_form_model_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_request_form")),
+        sa.UniqueConstraint("model_id", "number", name=op.f("uq_request_form_model_id_number")),
+    )
+    op.create_table(
         "requirement",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
@@ -972,6 +1110,56 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("event_ref", name=op.f("pk_salt")),
     )
     op.create_table(
+        "access_request",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("form_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("purpose", sa.String(), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "submitted",
+                "approved",
+                "rejected",
+                "withdrawn",
+                "reset",
+                name="state",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("asked_at", Utc(), nullable=False),
+        sa.Column("moved_at", Utc(), nullable=False),
+        sa.Column("moved_by", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("may_reapply_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["form_id"], ["request_form.id"], name=op.f("fk_access_request_form_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_access_request_model_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_access_request_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_access_request")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_access_request_public_id")),
+    )
+    op.create_index("ix_access_request_state", "access_request", ["model_id", "state"], unique=False)
+    op.create_index(op.f("ix_access_request_user_id"), "access_request", ["user_id"], unique=False)
+    op.create_index(
+        "uq_access_request_open",
+        "access_request",
+        ["user_id", "model_id"],
+        unique=True,
+        sqlite_where=sa.text("state = 'submitted'"),
+        postgresql_where=sa.text("state = 'submitted'"),
+    )
+    op.create_table(
         "access_token_model",
         sa.Column("access_token_id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
@@ -995,6 +1183,8 @@ def upgrade() -> None:
                 "weights:read",
                 "inference",
                 "usage:read",
+                "weights:write",
+                "requests:write",
                 name="scope",
                 native_enum=False,
                 create_constraint=True,
@@ -1241,8 +1431,9 @@ def upgrade() -> None:
         "tree_entry",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("commit_id", sa.Integer(), nullable=False),
-        sa.Column("path", sa.String(), nullable=False),
-        sa.Column("blob_sha256", sa.String(), nullable=False),
+        sa.Column("folder", sa.String().with_variant(sa.String(collation="C"), "postgresql"), nullable=False),
+        sa.Column("path", sa.String().with_variant(sa.String(collation="C"), "postgresql"), nullable=False),
+        sa.Column("blob_sha256", sa.String(), nullable=True),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("git_oid", sa.String(), nullable=False),
         sa.Column("lfs", sa.Boolean(), nullable=False),
@@ -1256,7 +1447,30 @@ def upgrade() -> None:
         sa.UniqueConstraint("commit_id", "path", name=op.f("uq_tree_entry_commit_id_path")),
     )
     op.create_index(op.f("ix_tree_entry_blob_sha256"), "tree_entry", ["blob_sha256"], unique=False)
-    op.create_index(op.f("ix_tree_entry_commit_id"), "tree_entry", ["commit_id"], unique=False)
+    op.create_index("ix_tree_entry_folder", "tree_entry", ["commit_id", "folder", "path"], unique=False)
+    op.create_table(
+        "upload",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("access_token_id", sa.Integer(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("part_size", sa.BigInteger(), nullable=False),
+        sa.Column("opened_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("stored_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["access_token_id"], ["access_token.id"], name=op.f("fk_upload_access_token_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(["model_id"], ["gated_model.id"], name=op.f("fk_upload_model_id"), ondelete="RESTRICT"),
+        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_upload_user_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_upload")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_upload_public_id")),
+    )
+    op.create_index(op.f("ix_upload_expires_at"), "upload", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_upload_sha256"), "upload", ["sha256"], unique=False)
     op.create_table(
         "version_author",
         sa.Column("version_id", sa.Integer(), nullable=False),
@@ -1368,20 +1582,16 @@ def upgrade() -> None:
         "delivery",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
-        sa.Column("request_id", sa.String(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("access_token_id", sa.Integer(), nullable=True),
         sa.Column("release_id", sa.Integer(), nullable=False),
         sa.Column("path", sa.String(), nullable=False),
         sa.Column("file_sha256", sa.String(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("range_start", sa.BigInteger(), nullable=False),
         sa.Column("signature_set", sa.String(), nullable=False),
         sa.Column("card_revision_id", sa.Integer(), nullable=False),
         sa.Column("opened_at", Utc(), nullable=False),
-        sa.Column("bytes_sent", sa.BigInteger(), nullable=True),
-        sa.Column("complete", sa.Boolean(), nullable=True),
-        sa.Column("finished_at", Utc(), nullable=True),
+        sa.Column("completed_at", Utc(), nullable=True),
         sa.ForeignKeyConstraint(
             ["access_token_id"], ["access_token.id"], name=op.f("fk_delivery_access_token_id"), ondelete="RESTRICT"
         ),
@@ -1399,11 +1609,36 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_delivery")),
         sa.UniqueConstraint("public_id", name=op.f("uq_delivery_public_id")),
-        sa.UniqueConstraint("request_id", name=op.f("uq_delivery_request_id")),
     )
     op.create_index(op.f("ix_delivery_file_sha256"), "delivery", ["file_sha256"], unique=False)
     op.create_index(op.f("ix_delivery_release_id"), "delivery", ["release_id"], unique=False)
     op.create_index(op.f("ix_delivery_user_id"), "delivery", ["user_id"], unique=False)
+    op.create_table(
+        "entitlement",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("access_request_id", sa.Integer(), nullable=False),
+        sa.Column("valid_from", Utc(), nullable=False),
+        sa.Column("valid_to", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["access_request_id"],
+            ["access_request.id"],
+            name=op.f("fk_entitlement_access_request_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_entitlement_model_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_entitlement_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_entitlement")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_entitlement_public_id")),
+    )
+    op.create_index(op.f("ix_entitlement_access_request_id"), "entitlement", ["access_request_id"], unique=False)
+    op.create_index("ix_entitlement_person", "entitlement", ["user_id", "model_id"], unique=False)
     op.create_table(
         "preview_person",
         sa.Column("preview_id", sa.Integer(), nullable=False),
@@ -1482,6 +1717,8 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("reason_code", sa.String(), nullable=False),
+        sa.Column("server", sa.String(), nullable=False),
+        sa.Column("lab", sa.String(), nullable=False),
         sa.Column("day", sa.String(), nullable=False),
         sa.Column("started_at", Utc(), nullable=False),
         sa.Column("finished_at", Utc(), nullable=True),
@@ -1507,6 +1744,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("request_id", name=op.f("uq_usage_record_request_id")),
     )
     op.create_index(op.f("ix_usage_record_day"), "usage_record", ["day"], unique=False)
+    op.create_index(op.f("ix_usage_record_lab"), "usage_record", ["lab"], unique=False)
     op.create_index(op.f("ix_usage_record_started_at"), "usage_record", ["started_at"], unique=False)
     op.create_index(op.f("ix_usage_record_user_id"), "usage_record", ["user_id"], unique=False)
     op.create_table(
@@ -1568,6 +1806,39 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_decline")),
         sa.UniqueConstraint("ceremony_id", name=op.f("uq_decline_ceremony_id")),
+    )
+    op.create_table(
+        "delivery_part",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("delivery_id", sa.Integer(), nullable=False),
+        sa.Column("request_id", sa.String(), nullable=False),
+        sa.Column("range_start", sa.BigInteger(), nullable=False),
+        sa.Column("opened_at", Utc(), nullable=False),
+        sa.Column("bytes_sent", sa.BigInteger(), nullable=True),
+        sa.Column("finished_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["delivery.id"], name=op.f("fk_delivery_part_delivery_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_delivery_part")),
+        sa.UniqueConstraint("request_id", name=op.f("uq_delivery_part_request_id")),
+    )
+    op.create_index(op.f("ix_delivery_part_delivery_id"), "delivery_part", ["delivery_id"], unique=False)
+    op.create_table(
+        "entitlement_end",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("entitlement_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum("reopened", "reset", "returned", name="kind", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["entitlement_id"], ["entitlement.id"], name=op.f("fk_entitlement_end_entitlement_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_entitlement_end")),
+        sa.UniqueConstraint("entitlement_id", name=op.f("uq_entitlement_end_entitlement_id")),
     )
     op.create_table(
         "exhibit",
@@ -1726,6 +1997,11 @@ def _guard() -> None:
     for name, (table, columns, when, free) in FROZEN.items():
         for statement in frozen_ddl(name, table=table, columns=columns, when=when, free=free, dialect=dialect):
             op.execute(statement)
+    for statement in facts_start_ddl(dialect):
+        op.execute(statement)
+    for table, columns in FACTS.items():
+        for statement in facts_ddl(table, columns, dialect):
+            op.execute(statement)
 
 
 def downgrade() -> None:
@@ -1739,16 +2015,23 @@ def downgrade() -> None:
     op.drop_table("signature")
     op.drop_index(op.f("ix_exhibit_ceremony_id"), table_name="exhibit")
     op.drop_table("exhibit")
+    op.drop_table("entitlement_end")
+    op.drop_index(op.f("ix_delivery_part_delivery_id"), table_name="delivery_part")
+    op.drop_table("delivery_part")
     op.drop_table("decline")
     op.drop_table("campaign_target")
     op.drop_index(op.f("ix_attestation_ceremony_id"), table_name="attestation")
     op.drop_table("attestation")
     op.drop_index(op.f("ix_usage_record_user_id"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_started_at"), table_name="usage_record")
+    op.drop_index(op.f("ix_usage_record_lab"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_day"), table_name="usage_record")
     op.drop_table("usage_record")
     op.drop_table("preview_stop")
     op.drop_table("preview_person")
+    op.drop_index("ix_entitlement_person", table_name="entitlement")
+    op.drop_index(op.f("ix_entitlement_access_request_id"), table_name="entitlement")
+    op.drop_table("entitlement")
     op.drop_index(op.f("ix_delivery_user_id"), table_name="delivery")
     op.drop_index(op.f("ix_delivery_release_id"), table_name="delivery")
     op.drop_index(op.f("ix_delivery_file_sha256"), table_name="delivery")
@@ -1766,7 +2049,10 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_version_comment_version_id"), table_name="version_comment")
     op.drop_table("version_comment")
     op.drop_table("version_author")
-    op.drop_index(op.f("ix_tree_entry_commit_id"), table_name="tree_entry")
+    op.drop_index(op.f("ix_upload_sha256"), table_name="upload")
+    op.drop_index(op.f("ix_upload_expires_at"), table_name="upload")
+    op.drop_table("upload")
+    op.drop_index("ix_tree_entry_folder", table_name="tree_entry")
     op.drop_index(op.f("ix_tree_entry_blob_sha256"), table_name="tree_entry")
     op.drop_table("tree_entry")
     op.drop_index(op.f("ix_sanction_case_decision_id"), table_name="sanction")
@@ -1790,6 +2076,15 @@ def downgrade() -> None:
     op.drop_table("after_review")
     op.drop_table("access_token_scope")
     op.drop_table("access_token_model")
+    op.drop_index(
+        "uq_access_request_open",
+        table_name="access_request",
+        sqlite_where=sa.text("state = 'submitted'"),
+        postgresql_where=sa.text("state = 'submitted'"),
+    )
+    op.drop_index(op.f("ix_access_request_user_id"), table_name="access_request")
+    op.drop_index("ix_access_request_state", table_name="access_request")
+    op.drop_table("access_request")
     op.drop_table("salt")
     op.drop_index(
         "uq_role_holding_live",
@@ -1806,6 +2101,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("valid_to IS NULL"),
     )
     op.drop_table("requirement")
+    op.drop_table("request_form")
     op.drop_table("quota")
     op.drop_table("profile")
     op.drop_table("password")
@@ -1822,6 +2118,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("state IN ('draft', 'in_review', 'approved')"),
     )
     op.drop_table("license_version")
+    op.drop_table("former_name")
     op.drop_index(op.f("ix_device_mistake_user_id"), table_name="device_mistake")
     op.drop_index(op.f("ix_device_mistake_at"), table_name="device_mistake")
     op.drop_table("device_mistake")
@@ -1868,6 +2165,7 @@ def downgrade() -> None:
     )
     op.drop_table("leaf")
     op.drop_table("gated_model")
+    op.drop_table("facts_version")
     op.drop_table("clause")
     op.drop_table("checkpoint")
     op.drop_table("blob")
@@ -1881,3 +2179,4 @@ def downgrade() -> None:
             op.execute(f"DROP FUNCTION ao_{table}()")
         for name in FROZEN:
             op.execute(f"DROP FUNCTION fz_{name}()")
+        op.execute("DROP FUNCTION facts_moved()")

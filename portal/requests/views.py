@@ -1,0 +1,58 @@
+"""The page on which a person asks for a model, sees where that stands, and takes it back."""
+
+from flask import Blueprint, flash, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+
+from portal.access.views import checklist
+from portal.catalog import service as catalog
+from portal.catalog.rules import named
+from portal.core.clock import utcnow
+from portal.core.errors import Invalid
+from portal.entitlements import service as entitlements
+from portal.entitlements.rules import Mode, RequestState
+from portal.requests import service
+from portal.requests.forms import AskForm
+from portal.web.app import actor, db, settings
+from portal.web.guard import member
+
+bp = Blueprint("requests", __name__)
+MODEL = {"kind": "models"}
+DATASET = {"kind": "datasets"}
+
+
+@bp.route("/<namespace>/<name>/request", methods=["GET", "POST"], defaults=MODEL)
+@bp.route("/datasets/<namespace>/<name>/request", methods=["GET", "POST"], defaults=DATASET)
+@member
+def ask(kind: str, namespace: str, name: str) -> ResponseReturnValue:
+    """Ask for a model, once the page says what stands in the way and where an earlier request stands."""
+    model = catalog.find_model(db(), full_name=named(kind, namespace, name))
+    form = AskForm()
+    if form.validate_on_submit():
+        try:
+            service.ask(
+                db(), by=actor(), model=model, purpose=form.read("purpose"), now=utcnow(), base_url=settings().base_url
+            )
+            return redirect(url_for(".ask", kind=kind, namespace=namespace, name=name), 303)
+        except Invalid as error:
+            form.take(error)
+    decision = service.may_ask(db(), by=actor(), full_name=model.full_name, now=utcnow(), base_url=settings().base_url)
+    request = entitlements.newest_of(db(), user_id=actor().id, model_id=model.id)
+    asked = entitlements.form_of(db(), model_id=model.id)
+    page = render_template(
+        "requests/ask.html", model=model, form=form, decision=decision, items=checklist(decision), row=request,
+        asked=asked if asked is not None and asked.mode is not Mode.OFF else None, kind=kind,
+        open=request is not None and request.state is RequestState.SUBMITTED,
+        given=entitlements.entitlement_of(db(), request=request) if request else None,
+    )  # fmt: skip
+    return page, 422 if form.errors else 200
+
+
+@bp.post("/<namespace>/<name>/request/withdraw", defaults=MODEL)
+@bp.post("/datasets/<namespace>/<name>/request/withdraw", defaults=DATASET)
+@member
+def withdraw(kind: str, namespace: str, name: str) -> ResponseReturnValue:
+    """Take back a request that waits for an answer."""
+    model = catalog.find_model(db(), full_name=named(kind, namespace, name))
+    service.withdraw(db(), by=actor(), model=model, now=utcnow())
+    flash("Your request is withdrawn. You can ask again at any time.", "success")
+    return redirect(url_for(".ask", kind=kind, namespace=namespace, name=name), 303)
