@@ -64,8 +64,9 @@ def init(settings: Settings, *, demo: bool, say: Callable[[str], object]) -> Non
                 settings, directory=DEMO, name=DEMO_NAME, license_slug=DEMO_LICENSE,
                 message="Publish the demo model", allow_pickle=False, progress=lambda _: None,
             )  # fmt: skip
-        for line in [] if demo else unnamed(settings):
-            say(line)
+        if not demo:
+            for line in unnamed(settings):
+                say(line)
     finally:
         engine.dispose()
 

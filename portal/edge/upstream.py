@@ -4,6 +4,7 @@ import asyncio
 import logging
 import ssl
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -66,7 +67,7 @@ def _nowhere(_data: bytes) -> None:
     pass
 
 
-class Call:
+class Call(ABC):
     """A request under way; who makes one says what becomes of the answer.
 
     `head` comes first, then `data`, at the end `done` or `lost`; after it, or after `cancel`, nothing more comes.
@@ -79,21 +80,21 @@ class Call:
         self._open = False
         self.sink: Callable[[bytes], None] = _nowhere
 
+    @abstractmethod
     def head(self, status: int, fields: dict[bytes, bytes]) -> bool:
         """Take the head; return whether the body is wanted as it comes, framing included, where it is in chunks."""
-        raise NotImplementedError
 
+    @abstractmethod
     def data(self, data: bytes) -> None:
         """Take a piece of the body; `sink` may name something else that does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def done(self) -> None:
         """Take the end of a body that is whole. What comes in ready made chunks is ended by `over`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, why: str) -> None:
         """Hear that the server is not there, went away, or speaks no HTTP."""
-        raise NotImplementedError
 
     def cancel(self) -> None:
         """Let go of the answer: closing the connection is how servers are told to stop."""
