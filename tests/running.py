@@ -7,14 +7,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def wait_until(what: Callable[[], Any], seconds: float = 10) -> Any:
+    """Wait for a condition."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.005)
+    raise AssertionError(f"not within {seconds} s")
 
 
 def free_port() -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -219,13 +218,3 @@ class BadWeb:
     def close(self) -> None:
         self.sock.close()
         self.path.unlink(missing_ok=True)
-
-
-def wait_until(what: Callable[[], Any], seconds: float = 10) -> Any:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := what():
-            return found
-        time.sleep(0.005)
-    raise AssertionError(f"not within {seconds} s")

@@ -18,8 +18,8 @@ from portal.edge.protocol import Connection
 from portal.edge.routes import Route, Routes
 from portal.processes import web_command
 from tests.edge.looping import Looping
-from tests.edge.plane import echo, wait_until
-from tests.running import ROOT
+from tests.edge.plane import echo
+from tests.running import ROOT, wait_until
 
 EVERY = "GET POST PUT PATCH DELETE OPTIONS"
 

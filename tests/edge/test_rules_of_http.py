@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from portal.edge.routes import Answer, Exchange, Request, Route
-from tests.edge.plane import TEXT, BadWeb, RunningPlane, routes_of, running, wait_until
+from tests.edge.plane import TEXT, BadWeb, RunningPlane, routes_of, running
+from tests.running import wait_until
 
 GET = b"GET /echo HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"

@@ -12,7 +12,8 @@ import pytest
 from portal.edge.protocol import READER_S
 from portal.edge.routes import Answer, Exchange, FileBody
 from portal.edge.sendfile import FileSender
-from tests.edge.plane import TEXT, Raw, RunningPlane, routes_of, running, wait_until
+from tests.edge.plane import TEXT, Raw, RunningPlane, routes_of, running
+from tests.running import wait_until
 
 MIB = 1 << 20
 GET = b"GET /file HTTP/1.1\r\nHost: x\r\n"

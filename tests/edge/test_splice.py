@@ -11,7 +11,8 @@ import pytest
 
 from portal.edge.plane import UPLOADS_MAX
 from portal.edge.splice import ANSWER_S
-from tests.edge.plane import BadWeb, Raw, RunningPlane, routes_of, running, wait_until
+from tests.edge.plane import BadWeb, Raw, RunningPlane, routes_of, running
+from tests.running import wait_until
 
 GET = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /page HTTP/1.1\r\nHost: x\r\n"

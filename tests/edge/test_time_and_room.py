@@ -10,7 +10,8 @@ from portal.edge import plane as rules
 from portal.edge.head import for_web, origin, trusts
 from portal.edge.protocol import BODY_S, HEAD_S, IDLE_S, LINGER_S, READER_S
 from portal.edge.routes import Answer, Exchange, FileBody
-from tests.edge.plane import TEXT, BadWeb, Raw, RunningPlane, routes_of, running, wait_until
+from tests.edge.plane import TEXT, BadWeb, Raw, RunningPlane, routes_of, running
+from tests.running import wait_until
 
 GET = b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n"
 KNOWN = b"Authorization: Bearer good\r\n"

@@ -1,7 +1,6 @@
 """Rows in a batch get what they would get alone; jobs wait, leave, fail and end as they should."""
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from gated_inference.engine.cache import Rows
 from gated_inference.engine.sampling import Sampling
 from gated_inference.engine.text import Vocabulary
 from tests.engine.conftest import Collected, Runner
+from tests.running import wait_until
 
 Start = Callable[..., Runner]
 GREEDY = Sampling(temperature=0.0)
@@ -116,7 +116,7 @@ def test_running_rows_move_between_the_pieces_of_a_long_prompt(
     monkeypatch.setattr(Rows, "feed", watched)
     moving = Job(deliver=Collected(), **endless())
     running.batcher.submit([moving])
-    until(lambda: running.batcher.stats()["steps"] > 2)
+    wait_until(lambda: running.batcher.stats()["steps"] > 2)
     running.run({"prompt": [5] * 70, "max_tokens": 2, "ignore_eos": True})
     moving.cancelled = True
     pieces = [place for place, shape in enumerate(fed) if shape[1] in {16, 6}]
@@ -197,33 +197,24 @@ def endless(**more: Any) -> dict[str, Any]:
     return {"prompt": [1, 20], "max_tokens": 100_000, "ignore_eos": True, **more}
 
 
-def until(condition: Callable[[], bool]) -> None:
-    waited = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        waited.wait(0.005)
-    raise AssertionError("it never came true")
-
-
 def test_what_does_not_fit_is_refused_and_what_is_cancelled_makes_room(wild: Any, runner: Start) -> None:
     running = runner(wild, slots=2, queue=1)
     jobs = [Job(deliver=Collected(), **endless()) for _ in range(4)]
     running.batcher.submit(jobs[:2])
-    until(lambda: running.batcher.stats()["running"] == 2)
+    wait_until(lambda: running.batcher.stats()["running"] == 2)
     running.batcher.submit(jobs[2:3])
     with pytest.raises(Full):
         running.batcher.submit(jobs[3:])
     assert running.batcher.stats()["queued"] == 1
     jobs[0].cancelled = True
     steps = running.batcher.stats()["steps"]
-    until(lambda: running.batcher.stats()["cancelled"] == 1)
+    wait_until(lambda: running.batcher.stats()["cancelled"] == 1)
     assert running.batcher.stats()["steps"] - steps < 50  # the exact bound stands in the next test
-    until(lambda: running.batcher.stats() | {"queued": 0} == running.batcher.stats())
+    wait_until(lambda: running.batcher.stats() | {"queued": 0} == running.batcher.stats())
     running.batcher.submit(jobs[3:])
     for job in jobs:
         job.cancelled = True
-    until(lambda: running.batcher.stats()["running"] == running.batcher.stats()["queued"] == 0)
+    wait_until(lambda: running.batcher.stats()["running"] == running.batcher.stats()["queued"] == 0)
     assert running.batcher.stats()["cancelled"] == 4
 
 
@@ -257,7 +248,7 @@ def test_one_that_waited_too_long_is_told(wild: Any, runner: Start) -> None:
     running = runner(wild, slots=1, max_wait=0.05)
     first = Job(deliver=Collected(), **endless())
     running.batcher.submit([first])
-    until(lambda: running.batcher.stats()["running"] == 1)
+    wait_until(lambda: running.batcher.stats()["running"] == 1)
     late = running.run({"prompt": [5], "max_tokens": 5})[0]
     assert late.failure is not None
     assert late.failure.code == "overloaded"

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -29,7 +29,7 @@ from tests.hub.conftest import Hub
 from tests.hub.generations import GENERATIONS
 from tests.hub.serving import ROOT
 from tests.hub.staff import safetensors, staff_token, write
-from tests.running import RunningPortal, free_port
+from tests.running import RunningPortal, free_port, wait_until
 
 NEW = GENERATIONS[0]
 BODY = Random(3).randbytes(8 << 20)
@@ -53,7 +53,7 @@ class Stage:
             self.process = subprocess.Popen(
                 ["sh", "-c", both], env=self.portal.environ, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
             )
-        until(lambda: answers(self.portal.base_url))
+        wait_until(lambda: answers(self.portal.base_url), seconds=60)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -85,13 +85,6 @@ class Stage:
         return list((self.portal.home / "blobs" / "tmp").glob("*"))
 
 
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def answers(url: str) -> bool:
     try:
         return httpx.get(f"{url}/login", timeout=2).status_code == 200
@@ -114,7 +107,7 @@ def half_sent(stage: Stage, address: str) -> Iterator[None]:
     with create_connection(("127.0.0.1", stage.portal.port)) as line:
         line.sendall(f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n".encode())
         line.sendall(BODY[: len(BODY) // 2])
-        until(lambda: any(path.stat().st_size >= 1 << 20 for path in stage.drafts))
+        wait_until(lambda: any(path.stat().st_size >= 1 << 20 for path in stage.drafts), seconds=60)
         yield
 
 
@@ -122,7 +115,7 @@ def test_a_client_that_hangs_up_leaves_nothing_and_comes_again(stage: Stage) -> 
     address = stage.address("lab/cut")
     with half_sent(stage, address):
         pass
-    until(lambda: stage.drafts == [])
+    wait_until(lambda: stage.drafts == [], seconds=60)
     assert DIGEST not in stage.stored
     large = ("lfsFile", {"path": "w.bin", "algo": "sha256", "oid": DIGEST, "size": len(BODY)})
     assert stage.commit("lab/cut", large).status_code == 400
@@ -212,7 +205,7 @@ def test_publishing_that_is_killed_shows_nothing_and_goes_on_where_it_was(stage:
     with sqlite3.connect(stage.portal.home / "portal.db", isolation_level=None) as database:
         database.execute("BEGIN IMMEDIATE")  # so it can store the files, and not name them
         process = publish(stage, folder, model)
-        until(lambda: digests <= set(stage.stored))
+        wait_until(lambda: digests <= set(stage.stored), seconds=60)
         process.kill()
         process.communicate(timeout=60)
         database.execute("ROLLBACK")
@@ -258,7 +251,7 @@ def test_mirroring_that_is_killed_goes_on_where_it_was(hub: Hub, stage: Stage) -
     with sqlite3.connect(stage.portal.home / "portal.db", isolation_level=None) as database:
         database.execute("BEGIN IMMEDIATE")
         process = subprocess.Popen(command, text=True, **kept)
-        until(lambda: len(set(stage.stored) - before) >= 3)
+        wait_until(lambda: len(set(stage.stored) - before) >= 3, seconds=60)
         process.kill()
         process.communicate(timeout=60)
         database.execute("ROLLBACK")
