@@ -1,6 +1,7 @@
 """A portal that really runs: the supervised processes on a free port, driven from outside."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import httpx
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def wait_until(what: Callable[[], Any], seconds: float = 10) -> Any:
+def wait_until(what: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait for a condition."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -29,10 +30,12 @@ def wait_until(what: Callable[[], Any], seconds: float = 10) -> Any:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, below those from which the system takes the callers' own."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass

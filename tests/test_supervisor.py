@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +12,13 @@ import pytest
 from portal import supervisor as supervisor_module
 from portal.edge.plane import PortInUse, bind
 from portal.supervisor import FIRST_DELAY, LONGEST_DELAY, STABLE_AFTER, Process, Supervisor
-from tests.running import free_port
+from tests.running import free_port, wait_until
 
 STAYS = [sys.executable, "-c", "import time; time.sleep(60)"]
 FAILS = [sys.executable, "-c", "raise SystemExit(3)"]
-STUBBORN = [
-    sys.executable, "-c",
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)",
-]  # fmt: skip
+STUBBORN = (  # it has gone deaf once its file lies there
+    "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'w'); time.sleep(60)"
+)
 
 
 def ended(process: Process) -> None:
@@ -63,16 +63,16 @@ def test_a_killed_process_is_named_with_its_signal() -> None:
     assert said == ["work ended (signal SIGKILL); starting it again in 0.5 s"]
 
 
-def test_all_stop_also_one_that_does_not_want_to() -> None:
+def test_all_stop_also_one_that_does_not_want_to(tmp_path: Path) -> None:
     said: list[str] = []
-    processes = [Process("web", STAYS), Process("engine", STUBBORN), Process("idle", STAYS, due=1e12)]
+    deaf = tmp_path / "deaf"
+    engine = Process("engine", [sys.executable, "-c", STUBBORN, str(deaf)])
+    processes = [Process("web", STAYS), engine, Process("idle", STAYS, due=1e12)]
     supervisor = Supervisor(processes, said.append)
     for process in processes:
         process.tend(0, said.append)
-    time.sleep(0.5)
-    began = time.monotonic()
+    wait_until(deaf.exists)
     supervisor.stop()
-    assert time.monotonic() - began < 5
     assert all(p.child is None or p.child.poll() is not None for p in processes)
     assert said == ["engine did not stop in time; ending it"]
 

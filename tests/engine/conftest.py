@@ -146,7 +146,7 @@ class Server:
             found: dict[str, int] = client.get("/stats").json()
             return found
 
-    def until(self, wanted: Callable[[dict[str, int]], bool], seconds: float = 10) -> dict[str, int]:
+    def until(self, wanted: Callable[[dict[str, int]], bool], seconds: float = 60) -> dict[str, int]:
         """Wait until the figures are as wanted, and return them."""
         deadline = time.monotonic() + seconds
         while not wanted(stats := self.stats()):
