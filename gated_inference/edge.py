@@ -4,17 +4,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from gated_inference import page, schemas
+from gated_inference import moderations, page, schemas
 from gated_inference.answers import NO_STORE, RETRY_AFTER_S, answer, fail, guarded
 from gated_inference.gate import Gate
+from gated_inference.lookout import Lookout
 from gated_inference.pool import Pool
 from gated_inference.schemas import BODY_MAX, Refusal, json_answer
 from portal.access.edge import Admission, Door, Offer
-from portal.access.rules import TOKEN_MESSAGES
 from portal.core.actor import Actor
 from portal.edge.durable import Durable
 from portal.edge.health import Figures
 from portal.edge.routes import Answer, Exchange, Route, Routes
+from portal.tokens.rules import UNUSABLE, Scope
 from portal.usage.rules import Outcome
 
 INFERENCE, PAGE = "inference", "page"
@@ -25,13 +26,15 @@ T = TypeVar("T")
 class Inference:
     """Answers requests under ``/v1``, and completions for people on pages, all through the same gate."""
 
-    def __init__(self, door: Door, pool: Pool, journal: Durable, figures: Figures | None = None) -> None:
+    def __init__(
+        self, door: Door, pool: Pool, journal: Durable, lookout: Lookout, figures: Figures | None = None
+    ) -> None:  # fmt: skip
         self.figures = figures or Figures()
         self.door = door
-        self.gate = Gate(door, pool, journal, self.figures)
+        self.gate = Gate(door, pool, journal, self.figures, lookout)
         self.routes = {
             "/v1/models": ("GET", self.models), "/v1/completions": ("POST", self.completions),
-            "/v1/chat/completions": ("POST", self.chat),
+            "/v1/chat/completions": ("POST", self.chat), "/v1/moderations": ("POST", self.moderations),
         }  # fmt: skip
 
     def register(self, routes: Routes) -> None:
@@ -101,6 +104,26 @@ class Inference:
 
         self.gate.admit(exchange, model, INFERENCE, admitted)
 
+    def moderations(self, exchange: Exchange) -> None:
+        """Say what the portal's banks find in texts, to anybody who may use inference at all."""
+        lookout, door, request = self.gate.lookout, self.door, exchange.request
+
+        def known(actor: Actor) -> None:
+            if actor.user_id is None or actor.token_error is not None:
+                code = actor.token_error or "not_signed_in"
+                message = "Send an access token that can be used here: Authorization: Bearer lmp_…"
+                raise Refusal(401, code, UNUSABLE.get(code, message))
+            if Scope.INFERENCE not in actor.scopes:
+                raise Refusal(403, "scope_missing", f"This access token lacks the scope {Scope.INFERENCE}.")
+            texts, eyes = moderations.inputs(schemas.read(request.body)), lookout.eyes
+            lookout.fresh.threads.run(
+                lambda: moderations.results(eyes, texts, request.request_id),
+                guarded(exchange, lambda said: exchange.send(json_answer(200, said, [NO_STORE]))),
+                lambda error: fail(exchange, error),
+            )
+
+        door.who(request, then=guarded(exchange, known), failed=lambda error: fail(exchange, error))
+
     def _checked(self, exchange: Exchange, channel: str, check: Callable[[dict[str, Any]], T]) -> T | None:
         try:
             return check(schemas.read(exchange.request.body))
@@ -112,7 +135,7 @@ class Inference:
         def told(found: tuple[Actor, list[Offer]]) -> None:
             actor, offers = found
             if actor.token_error is not None:
-                raise Refusal(401, actor.token_error, TOKEN_MESSAGES[actor.token_error])
+                raise Refusal(401, actor.token_error, UNUSABLE[actor.token_error])
             exchange.send(json_answer(200, say(offers), [NO_STORE]))
 
         self.door.offered(

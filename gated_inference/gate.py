@@ -9,6 +9,7 @@ from typing import Any
 
 from gated_inference.answers import answer, fail, guarded, refusal
 from gated_inference.journal import Entry
+from gated_inference.lookout import Lookout
 from gated_inference.pool import Pool
 from gated_inference.schemas import Ask, Refusal
 from gated_inference.work import Work
@@ -45,8 +46,8 @@ class Allowance:
 class Gate:
     """Takes a request to an engine, if it may go there, and brings back what the engine writes."""
 
-    def __init__(self, door: Door, pool: Pool, journal: Durable, figures: Figures) -> None:
-        self.door, self.pool, self.journal, self.figures = door, pool, journal, figures
+    def __init__(self, door: Door, pool: Pool, journal: Durable, figures: Figures, lookout: Lookout) -> None:
+        self.door, self.pool, self.journal, self.figures, self.lookout = door, pool, journal, figures, lookout
         self.strangers = Allowance(STRANGERS_A_MINUTE)
         self.running: set[Work] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -76,6 +77,11 @@ class Gate:
         self.admit(exchange, ask.model, channel, lambda admission, entry: self._begin(exchange, ask, admission, entry))
 
     def _begin(self, exchange: Exchange, ask: Ask, admission: Admission, entry: Entry) -> None:
+        held = self.lookout.look(exchange.request, ask, admission, entry)
+        if held is not None:
+            entry.finish(Outcome.REFUSED, reason_code=held.code)
+            answer(exchange, held)
+            return
         code = entry.reserve(ask.reserve, admission.limits)
         if code is not None:
             reason = quota_reason(code, admission.limits, self.door.settings.base_url, utcnow())

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from portal.core.clock import utcnow
 from portal.edge.durable import Durable
@@ -10,6 +10,13 @@ from portal.edge.health import Figures
 from portal.usage.rules import Counters, Limits, Outcome, Record, counts_as_call, day_of, use_finished
 
 PROMPT, COMPLETION = (Figures.named("portal_text_tokens_total", kind=kind) for kind in ("prompt", "completion"))
+
+
+class Visit(Protocol):
+    """What else has to be told that a request is over."""
+
+    def over(self, request_id: str) -> None:
+        """It has ended, in whatever way."""
 
 
 class Entry:
@@ -22,7 +29,8 @@ class Entry:
     """
 
     __slots__ = (
-        "_at", "_began", "_reserved", "counters", "figures", "finished", "journal", "known", "said", "silent", "written"
+        "_at", "_began", "_reserved", "counters", "figures", "finished", "journal", "known", "said", "silent", "visit",
+        "written",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +43,7 @@ class Entry:
         said["started_at"] = self._at.isoformat()
         self.finished = self.written = False
         self._reserved: int | None = None
+        self.visit: Visit | None = None
 
     @property
     def opened(self) -> Record:
@@ -50,7 +59,7 @@ class Entry:
 
     def give_back(self) -> None:
         """Forget about a request that was not even begun."""
-        self.finished = True
+        self._ends()
         self._settle(0, counts=False)
 
     def finish(
@@ -64,7 +73,7 @@ class Entry:
         """
         if self.finished:
             return
-        self.finished = True
+        self._ends()
         counts = counts_as_call(outcome, completion_tokens)
         if not counts:
             prompt_tokens = completion_tokens = 0
@@ -82,6 +91,11 @@ class Entry:
             completion_tokens=completion_tokens, ms=ms, **more,
         )  # fmt: skip
         self.journal.append(line)
+
+    def _ends(self) -> None:
+        self.finished = True
+        if self.visit is not None:
+            self.visit.over(self.said["id"])
 
     def _settle(self, used: int, *, counts: bool) -> None:
         if self._reserved is not None:

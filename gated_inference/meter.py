@@ -30,6 +30,7 @@ class Meter:
     """How many text tokens one request used so far: by what the engine says, else by what came out of it."""
 
     __slots__ = ("completion_tokens", "prompt_tokens", "told")
+    reads = False  # whether each event has to be shown to it
 
     def __init__(self, prompt_estimate: int) -> None:
         self.prompt_tokens = prompt_estimate
@@ -46,6 +47,9 @@ class Meter:
         else:
             choices = value.get("choices")
             self.completion_tokens += sum(1 for choice in choices if _wrote(choice)) if isinstance(choices, list) else 0
+
+    def end(self) -> None:
+        """The answer is whole; nothing is left to look at."""
 
     def see_tail(self, data: bytes) -> None:
         """Look for the counts in the last bytes of a stream, if they were not told by an event of their own."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gated_inference.moderations import INPUTS_MAX
 from gated_inference.schemas import CHOICES_MAX, DEFAULT_TOKENS, OURS, PASSED_ON, PROMPTS_MAX, TOKENS_MAX
 
 Schema = dict[str, Any]
@@ -59,6 +60,11 @@ ERROR: Schema = {
     },
 }
 
+MODERATED: Schema = {
+    "input": {"oneOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1, "maxItems": INPUTS_MAX}]},
+    "model": {**TEXT, "description": "may be left out: there is only one"},
+}
+
 
 def paths() -> dict[str, Any]:
     """Return the addresses below `/v1` as OpenAPI describes addresses."""
@@ -73,7 +79,16 @@ def paths() -> dict[str, Any]:
     )
     completions["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     models = _operation("List the models that the caller may use.", _json(), ("401",))
-    return {"/v1/completions": {"post": completions}, "/v1/models": {"get": models}}
+    asked = {"type": "object", "required": ["input"], "properties": MODERATED, "additionalProperties": False}
+    moderations = _operation(
+        "Say what the portal's banks of phrases find in texts, by the clauses of its license. Nothing of it is kept.",
+        _json(), ("400", "401", "403", "413"),
+    )  # fmt: skip
+    moderations["requestBody"] = {"required": True, "content": {"application/json": {"schema": asked}}}
+    return {
+        "/v1/completions": {"post": completions}, "/v1/models": {"get": models},
+        "/v1/moderations": {"post": moderations},
+    }  # fmt: skip
 
 
 def _json(schema: Schema | None = None) -> dict[str, Any]:

@@ -107,6 +107,7 @@ class Stream:
         if data == DONE:
             self.done = True
             self.count.see_tail(self.last)
+            self.count.end()
             return
         value = parse(data)
         if "error" in value:

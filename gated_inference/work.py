@@ -8,7 +8,8 @@ import orjson
 
 from gated_inference.answers import answer, cut_off, due_comment, engine_lost, event, fail, refusal, refused_by, terms
 from gated_inference.journal import Entry
-from gated_inference.meter import WHOLE_MAX, Lost, Meter, parse
+from gated_inference.lookout import Lookout, Stopped
+from gated_inference.meter import WHOLE_MAX, Lost, parse
 from gated_inference.pool import NoEngine, Pool, Running
 from gated_inference.schemas import Ask, Refusal
 from gated_inference.stream import Stream
@@ -34,6 +35,7 @@ class Owner(Protocol):
     door: Door
     pool: Pool
     journal: Durable
+    lookout: Lookout
     running: set["Work"]
 
 
@@ -47,7 +49,7 @@ class Work:
 
     def __init__(self, gate: Owner, exchange: Exchange, ask: Ask, admission: Admission, entry: Entry) -> None:
         self._gate, self.exchange, self.ask, self.admission, self.entry = gate, exchange, ask, admission, entry
-        self.count = Meter(ask.prompt_estimate)
+        self.count = gate.lookout.meter(ask, admission, entry)
         self.ended = self._began = False
         self._status = self._size = self._seen = 0
         self._quiet = 0.0
@@ -94,7 +96,8 @@ class Work:
         renamed = self._running.renamed
         in_chunks = fields.get(b"transfer-encoding", b"").lower() == b"chunked"
         self._stream = Stream(
-            self.exchange.write, self.count, chunked=in_chunks and self.exchange.chunks and not renamed,
+            self.exchange.write, self.count,
+            chunked=in_chunks and self.exchange.chunks and not renamed and not self.count.reads,
             include_usage=self.ask.include_usage, model=self.ask.model if renamed else "",
         )  # fmt: skip
         return self._stream.chunked
@@ -116,6 +119,8 @@ class Work:
             stream.feed(data)
             if stream.done:
                 self._finish_stream(stream)
+        except Stopped as stopped:
+            self._stop(stopped.refused)
         except Lost as error:
             self.lost(str(error))
         except Exception as error:  # noqa: BLE001
@@ -133,6 +138,8 @@ class Work:
                 self._finish_whole()
             else:
                 self._pass_on_refusal()
+        except Stopped as stopped:
+            self._stop(stopped.refused)
         except Lost as error:
             self.lost(str(error))
         except Exception as error:  # noqa: BLE001
@@ -177,6 +184,7 @@ class Work:
         body = b"".join(self._parts)
         value = parse(body)
         self.count.see(value)
+        self.count.end()
         if self._running is not None and self._running.renamed:
             value["model"] = self.ask.model
             body = orjson.dumps(value)
@@ -216,6 +224,10 @@ class Work:
             self._crash(RuntimeError("nobody can say whether this may go on"))
             return
         refused = refusal(decision, self.ask.model)
+        self._end_with(refused, Outcome.CUT, refused.code, cut_off(self.ask.model))
+
+    def _stop(self, refused: Refusal) -> None:
+        """What the engine writes may not be passed on; what it wrote until then is used."""
         self._end_with(refused, Outcome.CUT, refused.code, cut_off(self.ask.model))
 
     def _crash(self, error: BaseException) -> None:

@@ -150,12 +150,10 @@ def members_suspend(email: str, clauses: tuple[str, ...], facts: str, until: dat
 
     with work() as (session, settings):
         user = person(session, email)
-        order: dict[str, Any] = {
-            "user_id": user.id, "clause_keys": list(clauses), "facts": facts, "until": until.replace(tzinfo=UTC),
-            "base_url": settings.base_url, "now": utcnow(),
-        }  # fmt: skip
-        notice = service.preview_notice(session, **order)
-        decision = service.suspend(session, **order, notice_sha256=notice.sha256, by=SYSTEM)
+        order: dict[str, Any] = {"clause_keys": list(clauses), "facts": facts, "until": until.replace(tzinfo=UTC)}
+        about: dict[str, Any] = {"user_id": user.id, "base_url": settings.base_url, "now": utcnow()}
+        notice = service.preview(session, order=service.suspension(**order), **about)
+        decision = service.suspend(session, **order, **about, notice_sha256=notice.sha256, by=SYSTEM)
         click.echo(decision.sanctions[0].public_id)
 
 

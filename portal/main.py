@@ -10,6 +10,9 @@ from gated_inference import openapi as inference_api
 from gated_inference.page import completer
 from portal.adapters import authority, hub, markup, pades, pdf, seal_key
 from portal.adapters.hashing import Hasher
+from portal.adapters.month_keys import MonthKeys
+from portal.adapters.puzzles import Puzzles
+from portal.adapters.scanner_keys import ScannerKeys
 from portal.adapters.signing_key import open_key
 from portal.catalog import service as catalog
 from portal.core.actor import ANONYMOUS, Actor
@@ -31,9 +34,12 @@ PAGES = (
     "access.views", "access.api", "accounts.views", "accounts.staff", "audit.staff", "catalog.views", "catalog.staff",
     "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "identity.views", "licensing.views",
     "drafting.staff", "publishing.staff", "reviews.staff", "annulments.views", "annulments.staff", "signing.views",
-    "moderation.views", "moderation.staff", "oauth.views", "oauth.api", "people.staff", "campaigns.staff",
-    "proofs.api", "receipts.views", "tokens.api", "transparency.views", "uploads.api", "releases.staff",
+    "redress.views", "cases.staff", "casework.staff", "batches.staff", "suggestions.staff",
+    "oauth.views", "oauth.api", "people.staff", "campaigns.staff",
+    "proofs.api", "receipts.views", "reports.views", "reports.staff", "contents.staff", "reveals.views",
+    "reveals.staff", "tokens.api", "transparency.views", "uploads.api", "releases.staff",
     "requests.views", "requests.staff", "requests.api", "usage.views", "usage.staff", "usage.api", "witnesses.api",
+    "rulebook.staff", "exemptions.staff",
 )  # fmt: skip
 FORM_LIMIT = 2 << 20
 
@@ -65,6 +71,9 @@ def create_app(settings: Settings) -> PortalApp:
         check_card=hub.check_card, store=Store(settings.folder("blobs")),
         license_asked_for=catalog.asking_for, receipts=settings.folder("receipts"),
     )  # fmt: skip
+    app.extensions["month_keys"] = MonthKeys(settings.home / "keys" / "months", settings.pepper)
+    app.extensions["puzzles"] = Puzzles(settings.pepper)
+    app.extensions["scanner_keys"] = ScannerKeys(settings.scanner_keys)
     app.extensions["receiver"] = Receiver(app.extensions["store"])
     seal = app.extensions["seal"] = seal_key.open_seal(settings, now=utcnow())
     roots = authority.read_roots(settings.timestamp_root)

@@ -13,6 +13,7 @@ from typing import Any
 import uvloop
 
 from gated_inference.edge import Inference
+from gated_inference.lookout import Lookout, open_eyes
 from gated_inference.pool import make_pool
 from gated_inference.servers import servers_of
 from portal.access.edge import Door
@@ -25,11 +26,14 @@ from portal.core.errors import PortalError
 from portal.downloads.edge import Downloads
 from portal.edge.durable import Durable
 from portal.edge.fresh import Fresh
+from portal.edge.handover import Handover
 from portal.edge.health import Health, answers, heartbeat
 from portal.edge.journal import Journal, unread
 from portal.edge.plane import Plane, PortInUse, bind
 from portal.edge.routes import Routes
 from portal.edge.threads import Threads
+from portal.features import service as features
+from portal.features.service import purpose_key
 from portal.files.service import Store
 from portal.migrations import is_current
 from portal.proofs import service as proofs
@@ -60,9 +64,16 @@ class Edge:
         self.watch = watch(self.engine, each_turn)
         self.journal = Journal(settings.folder("journal"), durability=settings.durability)
         durable = Durable(self.journal, self.threads)
-        door = Door(Fresh(self.engine, self.watch, self.threads), settings, counters)
+        fresh: Fresh[Any] = Fresh(self.engine, self.watch, self.threads)
+        door = Door(fresh, settings, counters)
         self.pool = make_pool(settings)
-        inference = Inference(door, self.pool, durable)
+        with transaction(self.engine, write=False) as session:
+            lookout = Lookout(
+                fresh, open_eyes(session), key=purpose_key(settings.pepper, "prompts"), base_url=settings.base_url,
+                handover=Handover(settings.text_socket),
+            )  # fmt: skip
+            features.load_pace(session, lookout.pace, unplayed=unplayed, now=utcnow())
+        inference = Inference(door, self.pool, durable, lookout)
         downloads = Downloads(door, Store(settings.folder("blobs")), durable)
         gauges = {"portal_journal_bytes": self.journal.size, "portal_in_flight": lambda: len(inference.gate.running)}
         health = Health(self._parts(), inference.figures, gauges, threads=self.threads)

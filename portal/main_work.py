@@ -18,23 +18,31 @@ from portal.adapters.mail import MailFailed, make_mailer
 from portal.adapters.outside import OutsideError
 from portal.adapters.signing_key import holds, open_key
 from portal.adapters.witnesses import SeenElse, Witness, WitnessError, open_witnesses
+from portal.alarms import service as alarms
+from portal.backtests import service as backtests
 from portal.campaigns import service as campaigns
+from portal.cases import service as cases
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
 from portal.core.errors import PortalError
 from portal.deliveries import service as deliveries
+from portal.detection import service as detection
 from portal.edge.health import beat
 from portal.edge.journal import Batch, JournalReader, Record, Run
 from portal.files import service as files
+from portal.interims import service as interims
 from portal.licensing import service as licensing
-from portal.moderation import service as moderation
+from portal.main_look import Looking
+from portal.main_public import Public
 from portal.notices import service as notices
 from portal.previews import service as previews
 from portal.proofs import service as proofs
 from portal.proofs.rules import digest, origin_of
 from portal.receipts import service as receipts
 from portal.reviews import service as reviews
+from portal.rulebook import service as rulebook
+from portal.sanctions import service as sanctions
 from portal.storage.service import Store
 from portal.tokens import service as tokens
 from portal.uploads import service as uploads
@@ -88,14 +96,25 @@ class Work:
         # Not the one that seals ask: a checkpoint that waits must not keep receipts waiting, nor the other way round.
         self.clockmaker = open_authority(settings)
         self.receiver = Receiver(Store(settings.folder("blobs")))
+        self.looking = Looking(settings, engine)
         self.alive: Path = settings.folder("run") / "work.alive"
+        public = Public(settings, engine)
         self.jobs = [
             Job("sign of life", self.touch, 2),
             Job("journal", self.replay, PAUSE),
             Job("mail", self.mail, 0.5),
             Job("receipts", self.receipt, 0.5),
+            Job("leaks", public.leaks, 0.5),
+            Job("reports", public.reports, 2),
+            Job("month", public.month, 60),
+            Job("retention", public.retention, 60),
+            Job("texts", self.looking.run, 0.2),
+            Job("old measures", self.looking.forget, 600),
+            Job("hits", self.hits, 1),
             Job("clock", self.clock, 5),
             Job("preview", self.preview, 1),
+            Job("brake", self.brake, 5),
+            Job("backtest", self.backtest, 1),
             Job("reminders", self.remind, 5),
             Job("log", self.log, 1),
             Job("witnesses", self.witness, 1),
@@ -132,7 +151,7 @@ class Work:
                 elif kind == Line.RUNNING:
                     self.written |= record["written"]
                 else:
-                    usage.record(session, record=record)
+                    self.looking.note(session, usage.record(session, record=record), record)
                     if kind == Line.FINISHED:
                         self.written.pop(record["id"], None)
                     if record["access_token_id"] is not None:
@@ -192,13 +211,37 @@ class Work:
                 )
         return bool(orders)
 
+    def hits(self) -> bool:
+        """Make cases of the hits of detection rules, and do what a rule may do until a person has looked."""
+        with transaction(self.engine) as session:
+            return alarms.take_hits(session, base_url=self.settings.base_url, now=utcnow())
+
     def clock(self) -> bool:
         """Record what the clock has changed; who may do what never waits for this."""
         with transaction(self.engine) as session:
             licensing.arrive(session, now=utcnow())
-            moderation.lapse(session, now=utcnow())
+            sanctions.lapse(session, now=utcnow())
+            interims.lapse(session, base_url=self.settings.base_url, now=utcnow())
+            cases.close_settled(session, now=utcnow())
             reviews.remind(session, now=utcnow(), base_url=self.settings.base_url)
+            rulebook.remind(session, now=utcnow(), base_url=self.settings.base_url)
         return False
+
+    def brake(self) -> bool:
+        """Take detection rules out of force that act on too many people."""
+        with transaction(self.engine) as session:
+            detection.watch_reach(session, now=utcnow(), base_url=self.settings.base_url)
+        return False
+
+    def backtest(self) -> bool:
+        """Try a rule on the next stretch of past use; only what was counted is written, as for a preview."""
+        with transaction(self.engine, write=False) as session:
+            part = backtests.look(session, now=utcnow())
+        if part is None:
+            return False
+        with transaction(self.engine) as session:
+            backtests.keep(session, part=part, now=utcnow())
+        return True
 
     def preview(self) -> bool:
         """Look at the next people for a preview; only what was found is written, so that nobody waits for a turn."""
@@ -339,8 +382,10 @@ def run(settings: Settings) -> None:
     engine = make_engine(settings.database_url)
     work = Work(settings, engine)
     try:
+        work.looking.listen()
         while not stop.is_set():
             if not work.turn(time.monotonic()):
                 stop.wait(PAUSE)
     finally:
+        work.looking.close()
         engine.dispose()

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from portal.access import service as access
 from portal.access.models import Requirement
 from portal.adapters import texts
+from portal.banks import service as banks
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
 from portal.catalog.rules import RepoKind
@@ -30,6 +31,7 @@ from portal.licensing import service as licensing
 from portal.migrations import is_current, upgrade
 from portal.publishing import service as publishing
 from portal.releases import service as releases
+from portal.rulebook import service as rulebook
 from portal.storage.service import Kept
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +59,10 @@ def init(settings: Settings, *, demo: bool, say: Callable[[str], object]) -> Non
             for line in sync_licenses(session, now=utcnow(), publish=demo):
                 say(line)
             for line in sync_cards(session, now=utcnow()):
+                say(line)
+            for line in sync_banks(session, now=utcnow()):
+                say(line)
+            for line in sync_rules(session, now=utcnow()):
                 say(line)
         if demo and not _is_published(engine, DEMO_NAME):
             say(f"Publishing {DEMO_NAME}…")
@@ -147,6 +153,18 @@ def publish_license(session: Session, *, slug: str, number: str, now: datetime) 
                 )  # fmt: skip
                 return f"License {slug} {number}: {row.state.value.replace('_', ' ')}"
     raise NotFound("version_not_found", f"licenses/{slug}/license.toml declares no version {number}.")
+
+
+def sync_banks(session: Session, *, now: datetime) -> list[str]:
+    """Bring the banks of phrases that come with the portal into the database, and say which are new or changed."""
+    changed = banks.sync(session, banks=banks.shipped(), by=SYSTEM, now=now)
+    return [f"Banks of phrases: {len(changed)} new or changed"] if changed else []
+
+
+def sync_rules(session: Session, *, now: datetime) -> list[str]:
+    """Bring the detection rules that come with the portal into the database, and say which are new or changed."""
+    names, measure = rulebook.measuring(session)
+    return rulebook.sync_shipped(session, banks=names, measure=measure, by=SYSTEM, now=now)
 
 
 def sync_cards(session: Session, *, now: datetime) -> list[str]:

@@ -1,7 +1,9 @@
 """People bound by a small license of their own, for tests of what is decided about conduct."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -16,6 +18,8 @@ from portal.core.actor import Actor
 from portal.core.ids import public_id
 from portal.licensing.models import Ceremony, License, LicenseVersion, Rendition, Signature
 from portal.licensing.rules import CeremonyState, LicenseKind, Materiality, VersionState
+from portal.moderation import service as moderation
+from portal.statements.rules import NoticePreview
 
 SLUG = "conduct-license"
 KINDS = {
@@ -63,6 +67,14 @@ def person(session: Session, name: str, now: datetime, *roles: Role, domain: str
         session.add(RoleHolding(user_id=user.id, role=role, granted_by="system", granted_at=now))
     session.flush()
     return user
+
+
+def preview(
+    session: Session, *, clause_keys: Sequence[str], facts: str, until: datetime, **about: Any
+) -> NoticePreview:  # fmt: skip
+    """Return the notice of a suspension as it would be sent."""
+    order = moderation.suspension(clause_keys=clause_keys, facts=facts, until=until)
+    return moderation.preview(session, order=order, **about)
 
 
 def acting(user: User, *roles: Role) -> Actor:

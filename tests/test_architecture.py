@@ -27,7 +27,7 @@ DOORS = {
 }  # fmt: skip
 TRANSACTIONS = {
     "portal/web/app.py", "portal/main.py", "portal/main_work.py", "portal/commands.py", "portal/setup.py",
-    "portal/upkeep.py", "portal/processes.py", "portal/core/db.py", "portal/main_edge.py",
+    "portal/upkeep.py", "portal/processes.py", "portal/core/db.py", "portal/main_edge.py", "portal/main_look.py",
 }  # fmt: skip
 FILES = {"rules", "models", "service", "forms", "views", "staff", "api", "edge"}
 NOT_DOMAIN = {"core", "web", "adapters", "edge", "migrations"}

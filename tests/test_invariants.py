@@ -13,10 +13,11 @@ LINE = re.compile(r"^\| (INV-\d\d) \|", re.MULTILINE)
 MARK = re.compile(r"mark\.invariant\(([^)]*)\)")
 # States that nothing leads out of; a state may only become one, or stop being one, by changing this list as well.
 ENDS = {
-    "standing": {"closed"}, "request of a terminal": {"denied", "consumed", "expired"}, "case decision": {"overturned"},
+    "standing": set(), "case": set(), "request of a terminal": {"denied", "consumed", "expired"},
+    "case decision": {"overturned"},
     "appeal": {"decided"}, "license version": {"retired"}, "ceremony": {"signed", "declined"},
     "model": {"withdrawn"}, "card revision": {"superseded"}, "campaign": {"finished", "cancelled"},
-    "access request": {"withdrawn", "reset"},
+    "access request": {"withdrawn", "reset"}, "detection rule": {"retired"},
 }  # fmt: skip
 
 

@@ -49,6 +49,7 @@ class Admission:
         decision: yes or no with all reasons, the quota left aside.
         model_name: as asked.
         facts: what the decision rests on.
+        model_id: the model in question, if there is one.
         release_id, revision: the release in question, if there is one.
         signature_ids: the signatures relied on.
         card_revision_id: the card that the release was published with.
@@ -64,6 +65,7 @@ class Admission:
     action: Action
     model_name: str
     facts: Facts
+    model_id: int | None = None
     release_id: int | None = None
     revision: str = ""
     signature_ids: tuple[int, ...] = ()
@@ -225,9 +227,9 @@ class Door:
             session, actor=actor, subjects=[subject], action=action, base_url=self.settings.base_url
         )[0]
         decision = decide(replace(facts, already_running=already_running), action, now)
-        known: dict[str, Any] = {}
+        known: dict[str, Any] = {"model_id": subject.model.id if subject.model is not None else None}
         if actor.user_id is not None:
-            known["limits"] = usage.limits_for(session, user_id=actor.user_id)
+            known["limits"] = usage.limits_for(session, user_id=actor.user_id, now=now)
         if subject.release is not None:
             release = subject.release
             known |= {

@@ -9,7 +9,8 @@ from portal.accounts.rules import Standing, standing_at
 from portal.catalog.rules import ModelState
 from portal.entitlements import rules as entitlements
 from portal.licensing.rules import Satisfaction, SignatureFact, Sufficiency, VersionFact, in_force, satisfies
-from portal.tokens.rules import Scope
+from portal.sanctions.rules import SanctionFact, bars
+from portal.tokens.rules import UNUSABLE, Scope
 from portal.usage.rules import Limits, Used, exceeded, seconds_to_midnight
 
 
@@ -58,8 +59,9 @@ GRACE: Mapping[tuple[Sufficiency, Grace], Mapping[Action, Pass]] = {
     }.items()
     for grace, row in zip(Grace, rows, strict=True)
 }
+STATEMENT, CONTACT = "Read the statement of reasons; you can appeal there.", "Contact the operators."
 SCOPES = {Action.DOWNLOAD: Scope.WEIGHTS_READ, Action.INFER: Scope.INFERENCE}
-WRONG_MODEL = "access_token_wrong_model"
+GOOD_BUT = ("access_token_wrong_model", "access_token_frozen")  # the access token itself is as good as any
 STATUS_BY_STAGE = {1: 403, 2: 404, 3: 403, 4: 403, 5: 403, 6: 429}
 
 
@@ -68,7 +70,6 @@ class Reason:
     """One thing that stands in the way, or is about to, with what to do about it.
 
     Args:
-        code: stable code.
         stage: 1 standing, 2 model, 3 access token, 4 signature, 5 asking, 6 quota.
         blocks: False for a warning.
         message: one sentence.
@@ -140,20 +141,18 @@ class Decision:
         """The HTTP status of the first blocking reason; quota counts only when nothing else blocks; 200 if allowed."""
         if self.allowed:
             return 200
-        first = self.blocking[0]
-        if first.code == "model_withdrawn":
+        if (first := self.blocking[0]).code == "model_withdrawn":
             return 410
-        if first.code == "not_signed_in" or (first.code.startswith("access_token_") and first.code != WRONG_MODEL):
+        if first.code == "not_signed_in" or (first.code.startswith("access_token_") and first.code not in GOOD_BUT):
             return 401
         return STATUS_BY_STAGE[first.stage]
 
 
 @dataclass(frozen=True)
 class RequirementFact:
-    """A requirement with all that its sufficiency depends on.
+    """A requirement of a license with all that its sufficiency depends on.
 
     Args:
-        slug, title: the license.
         follows, grace: as the requirement says.
         pinned: number pinned by the release.
         versions: published versions of the license.
@@ -193,17 +192,11 @@ class Facts:
     token_wrong_model: bool = False
     requirements: tuple[RequirementFact, ...] = ()
     asking: entitlements.AskFact = entitlements.NOTHING
+    sanctions: tuple[SanctionFact, ...] = ()
     holds_copy: bool = False
     already_running: bool = False
     limits: Limits | None = None
     used: Used | None = None
-
-
-TOKEN_MESSAGES = {
-    "access_token_invalid": "This access token is not known here.",
-    "access_token_expired": "This access token has expired.",
-    "access_token_revoked": "This access token was revoked.",
-}
 
 
 class _Findings:
@@ -236,21 +229,19 @@ def decide(facts: Facts, action: Action, now: datetime) -> Decision:
 
 def _token_reason(facts: Facts, code: str) -> Reason:
     url = f"{facts.base_url}/settings/tokens"
-    return Reason(code, 3, True, TOKEN_MESSAGES[code], "Create a new access token.", url)
+    return Reason(code, 3, True, UNUSABLE[code], "Create a new access token.", url)
 
 
 def _standing(facts: Facts, _action: Action, now: datetime, out: _Findings) -> None:
     base = facts.base_url
     if not facts.signed_in:
-        message = "You are not signed in."
         remedy = "Sign in, or send an access token."
-        out.reasons.append(Reason("not_signed_in", 1, True, message, remedy, f"{base}/login"))
+        out.reasons.append(Reason("not_signed_in", 1, True, "You are not signed in.", remedy, f"{base}/login"))
         return
     if facts.verified:
         out.met.append(("address_verified", "Your e-mail address is confirmed."))
     else:
-        message = "Your e-mail address is not confirmed."
-        remedy = "Open the link that was mailed to you."
+        message, remedy = "Your e-mail address is not confirmed.", "Open the link that was mailed to you."
         out.reasons.append(Reason("address_unverified", 1, True, message, remedy, f"{base}/settings/profile"))
     ended = facts.standing_until is not None and now >= facts.standing_until
     standing = standing_at(facts.standing, ended)
@@ -259,11 +250,11 @@ def _standing(facts: Facts, _action: Action, now: datetime, out: _Findings) -> N
     if standing is Standing.SUSPENDED:
         url = f"{base}/appeal/{facts.standing_ref}"
         message = f"Your account is suspended until {facts.standing_until:%Y-%m-%d %H:%M} UTC."
-        remedy = "Read the statement of reasons; you can appeal there."
-        out.reasons.append(Reason("standing_suspended", 1, True, message, remedy, url, facts.standing_until))
+        out.reasons.append(Reason("standing_suspended", 1, True, message, STATEMENT, url, facts.standing_until))
     elif standing is Standing.CLOSED:
-        message = "This account is closed."
-        out.reasons.append(Reason("standing_closed", 1, True, message, "Contact the operators.", base))
+        told = (facts.standing_ref or "").startswith("san_")
+        url, remedy = (f"{base}/appeal/{facts.standing_ref}", STATEMENT) if told else (base, CONTACT)
+        out.reasons.append(Reason("standing_closed", 1, True, "This account is closed.", remedy, url))
     else:
         out.met.append(("standing_active", "Your account is in good standing."))
 
@@ -291,7 +282,7 @@ def _token(facts: Facts, action: Action, _now: datetime, out: _Findings) -> None
         out.reasons.append(Reason("scope_missing", 3, True, message, f"Create one with the scope {scope.value}.", url))
     if facts.token_wrong_model:
         message = f"This access token is bound to other models than {facts.model_name}."
-        out.reasons.append(Reason(WRONG_MODEL, 3, True, message, f"Create one that includes {facts.model_name}.", url))
+        out.reasons.append(Reason(GOOD_BUT[0], 3, True, message, f"Create one that includes {facts.model_name}.", url))
 
 
 def required_version(requirement: RequirementFact, now: datetime) -> VersionFact | None:
@@ -370,6 +361,15 @@ def _asking(facts: Facts, action: Action, now: datetime, out: _Findings) -> None
     out.instants += entitlements.instants(facts.asking)
 
 
+def _sanctions(facts: Facts, action: Action, now: datetime, out: _Findings) -> None:
+    signed = [s.signed_at for r in facts.requirements for s in r.signatures if s.ended_at is None and s.signed_at]
+    last = max(signed, default=None)
+    for bar in bars(facts.sanctions, action=action, model=str(facts.model_name), signed_at=last, now=now):
+        url = f"{facts.base_url}/appeal/{bar.ref}"
+        out.reasons.append(Reason(bar.code, bar.stage, bar.blocks, bar.message, STATEMENT, url, bar.until))
+    out.instants += [s.ends_at for s in facts.sanctions if s.ends_at is not None]
+
+
 def _quota(facts: Facts, action: Action, now: datetime, out: _Findings) -> None:
     if action is not Action.INFER or facts.limits is None or facts.used is None or facts.already_running:
         return
@@ -393,8 +393,8 @@ def quota_reason(code: str, limits: Limits, base_url: str, now: datetime) -> Rea
 Stage = Callable[[Facts, Action, datetime, _Findings], None]
 _STAGES: Mapping[Action, Sequence[Stage]] = {
     Action.READ: (_model, _signatures),
-    Action.ASK: (_standing, _model, _signatures, _asking),
-    Action.DOWNLOAD: (_standing, _model, _token, _signatures, _asking),
-    Action.INFER: (_standing, _model, _token, _signatures, _asking, _quota),
-    Action.RENEW: (_standing, _model, _signatures, _asking),
+    Action.ASK: (_standing, _model, _signatures, _asking, _sanctions),
+    Action.DOWNLOAD: (_standing, _model, _token, _signatures, _asking, _sanctions),
+    Action.INFER: (_standing, _model, _token, _signatures, _asking, _sanctions, _quota),
+    Action.RENEW: (_standing, _model, _signatures, _asking, _sanctions),
 }

@@ -22,6 +22,9 @@ from portal.licensing import service as licensing
 from portal.licensing.models import License
 from portal.licensing.rules import SignatureFact, VersionFact
 from portal.notices import service as notices
+from portal.sanctions import service as sanctions
+from portal.sanctions.rules import concerning
+from portal.tokens import service as tokens
 from portal.tokens.models import AccessTokenModel
 from portal.usage import service as usage
 from portal.usage.rules import Limits, Used
@@ -98,7 +101,10 @@ class Crowd:
         self._declined = licensing.declined_of(session, user_ids=ids, license_ids=sorted(licenses)) if ids else {}
         refs = [ref for known in self._known.values() for _, ref in known]
         self._told = notices.reached_of(session, user_ids=ids, subject_refs=refs) if ids else {}
-        self._bound = _bound_models(session, [a.access_token_id for a in actors if a.access_token_id is not None])
+        shown = [a.access_token_id for a in actors if a.access_token_id is not None]
+        self._bound = _bound_models(session, shown)
+        self._sanctions = sanctions.of_people(session, user_ids=ids)
+        self._tokens = tokens.refs(session, token_ids=shown) if self._sanctions else {}
         self._copies = _copies(session, ids, subjects) if Action.DOWNLOAD in actions else {}
         self._asking = entitlements.facts_of(session, user_ids=ids, model_ids=model_ids)
 
@@ -117,6 +123,10 @@ class Crowd:
             is_dataset=subject.model.kind is RepoKind.DATASET, has_release=subject.release is not None,
             requirements=self._requirements(actor.user_id or 0, subject, action),
             asking=self._asked(actor.user_id or 0, subject.model.id),
+            sanctions=concerning(
+                self._sanctions.get(actor.user_id or 0, ()), model_ref=subject.model.public_id,
+                token_ref=self._tokens.get(actor.access_token_id or 0),
+            ),
             token_wrong_model=bound is not None and subject.model.id not in bound,
             holds_copy=action is Action.DOWNLOAD
             and subject.release is not None
@@ -169,7 +179,7 @@ class Crowd:
                 for license_id, signed in self._signed.get(user_id, {}).items()
             ),
             tuple(tuple(self._reached(user_id, license_id).items()) for license_id in self._known),
-            self._declined.get(user_id), self._copies.get(user_id),
+            self._declined.get(user_id), self._copies.get(user_id), self._sanctions.get(user_id),
             tuple(self._asking.get(user_id, self._asking[0]).items()),
         )  # fmt: skip
 
@@ -216,7 +226,7 @@ def check_subject(
     facts = facts_for(session, actor=actor, subjects=[subject], action=action, base_url=base_url)[0]
     if action is Action.INFER and actor.user_id is not None:
         used = used or usage.used_today(session, user_id=actor.user_id, now=now)
-        limits = limits or usage.limits_for(session, user_id=actor.user_id)
+        limits = limits or usage.limits_for(session, user_id=actor.user_id, now=now)
         facts = replace(facts, limits=limits, used=used)
     return decide(replace(facts, already_running=already_running), action, now)
 

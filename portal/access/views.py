@@ -15,6 +15,7 @@ from portal.access.rules import Action, Decision, Reason
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
 from portal.catalog.rules import RepoKind, named, renamed_path
+from portal.contents import service as contents
 from portal.core.clock import utcnow
 from portal.notices import service as notices
 from portal.usage import service as usage
@@ -98,6 +99,7 @@ def model(namespace: str, name: str, kind: str = RepoKind.MODEL) -> ResponseRetu
         "access/model.html", model=found, items=checklist(use), download=decisions[Action.DOWNLOAD], use=use,
         revision=revision, card=card, release=_release(found), is_dataset=found.kind is RepoKind.DATASET,
         base_url=settings().base_url, revisions=catalog.cards_of(db(), model=found),
+        keeps_days=contents.days_of(db(), model_id=found.id),
     )  # fmt: skip
 
 
@@ -151,7 +153,8 @@ def playground() -> ResponseReturnValue:
         )  # fmt: skip
         status = result.status
     page = render_template(
-        "access/playground.html", form=form, result=result, limits=usage.limits_for(db(), user_id=actor().id),
+        "access/playground.html", form=form, result=result,
+        limits=usage.limits_for(db(), user_id=actor().id, now=utcnow()),
         used=usage.used_today(db(), user_id=actor().id, now=utcnow()),
     )  # fmt: skip
     return page, 422 if form.errors else status

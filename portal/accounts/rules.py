@@ -34,6 +34,7 @@ class StandingAction(StrEnum):
     SUSPEND = "suspend"
     REINSTATE = "reinstate"
     CLOSE = "close"
+    REOPEN = "reopen"
 
 
 STANDING = Machine(
@@ -45,6 +46,7 @@ STANDING = Machine(
         (Standing.SUSPENDED, StandingAction.REINSTATE): Standing.ACTIVE,
         (Standing.ACTIVE, StandingAction.CLOSE): Standing.CLOSED,
         (Standing.SUSPENDED, StandingAction.CLOSE): Standing.CLOSED,
+        (Standing.CLOSED, StandingAction.REOPEN): Standing.ACTIVE,  # the decision that closed it was overturned
     },
 )
 
@@ -63,7 +65,9 @@ class Permission(StrEnum):
     PEOPLE_SANCTION = "people:sanction:order"
     PEOPLE_QUOTA = "people:quota:set"
     APPEALS_DECIDE = "moderation:appeal:decide"
+    RULES_EDIT = "detection:rule:edit"
     USAGE_READ = "usage:record:read"
+    TEXTS_READ = "usage:content:read"
     AUDIT_READ = "audit:event:read"
     STAFF_MANAGE = "accounts:role:manage"
     CONSOLE_READ = "staff:console:read"
@@ -90,8 +94,10 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
             P.PEOPLE_READ,
             P.PEOPLE_SANCTION,
             P.APPEALS_DECIDE,
+            P.RULES_EDIT,
             P.REQUESTS_REVIEW,
             P.USAGE_READ,
+            P.TEXTS_READ,
             P.AUDIT_READ,
         }
     ),

@@ -59,11 +59,22 @@ class Server:
         Raises:
             OutsideError: it does not answer in time, or too much.
         """
+        return self._ask("POST", at, body, headers)
+
+    def get(self, headers: Mapping[str, str]) -> Answer:
+        """Return what stands at its address.
+
+        Raises:
+            OutsideError: it does not answer in time, or too much.
+        """
+        return self._ask("GET", "", None, headers)
+
+    def _ask(self, method: str, at: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         deadline, said = time.monotonic() + self.patience, b""
         try:
             with (
                 httpx.Client(timeout=httpx.Timeout(self.patience), trust_env=False, auth=self._auth) as client,
-                client.stream("POST", f"{self.url}{at}", content=body, headers=dict(headers)) as answer,
+                client.stream(method, f"{self.url}{at}", content=body, headers=dict(headers)) as answer,
             ):
                 for piece in answer.iter_raw():
                     said += piece

@@ -54,6 +54,9 @@ class Settings:
         campaign_unreached_limit: largest share (0 to 1) of those a campaign asks whom nothing reached, for a cut-over.
         upload_file_gb: the largest file that staff may upload; Hub clients download no larger one.
         upload_commit_mb: the most bytes that one commit may carry itself, beside large files sent before.
+        scanner_keys: address of the keys with which the secret scanning of GitHub signs leaked access tokens; empty
+            where this portal is no partner of it.
+        judges: file that lists outside judges, which are then sent the texts of requests; empty for none.
         pepper: key of the access-token digests.
         sources: setting → where its value came from.
     """
@@ -80,6 +83,8 @@ class Settings:
     campaign_unreached_limit: float = 0.05
     upload_file_gb: int = 50
     upload_commit_mb: int = 512
+    scanner_keys: str = ""
+    judges: str = ""
     pepper: bytes = b""
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -107,6 +112,11 @@ class Settings:
     def edge_socket(self) -> Path:
         """The Unix socket on which the data plane answers the portal's own processes."""
         return self._socket("edge")
+
+    @property
+    def text_socket(self) -> Path:
+        """The Unix socket on which background work takes the texts that it looks at."""
+        return self._socket("texts")
 
     @property
     def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -197,9 +207,7 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     base_url = str(values.get("base_url", f"http://{shown_host}:{port}")).rstrip("/")
     mail_url = str(values.get("mail_url", "file:"))
     _check_addresses(base_url, mail_url, env, sources)
-    timestamp_url = str(values.get("timestamp_url", ""))
-    if timestamp_url and not _is_address(timestamp_url):
-        raise _bad("timestamp_url", "must be an http(s):// address", sources)
+    timestamp_url, scanner_keys = (_address(name, values, sources) for name in ("timestamp_url", "scanner_keys"))
     home = Path(str(values.get("home", "var"))).expanduser().resolve()
     database_url = str(values.get("database_url", f"sqlite:///{home / 'portal.db'}"))
     if not database_url.startswith(("sqlite:///", "postgresql+psycopg://")):
@@ -222,7 +230,8 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         timestamp_root=str(values.get("timestamp_root", "")), witnesses=str(values.get("witnesses", "")),
         campaign_unreached_limit=_share("campaign_unreached_limit", 0.05, values, sources),
         upload_file_gb=_count("upload_file_gb", 50, values, sources),
-        upload_commit_mb=_count("upload_commit_mb", 512, values, sources),
+        upload_commit_mb=_count("upload_commit_mb", 512, values, sources), scanner_keys=scanner_keys,
+        judges=str(values.get("judges", "")),
     )  # fmt: skip
 
 
@@ -294,6 +303,13 @@ def _check_addresses(base_url: str, mail_url: str, env: str, sources: Mapping[st
         raise _bad("base_url", "production needs an https:// address", sources)
     if env == "production" and mail_url == "file:":
         raise _bad("mail_url", "production needs smtp://…; file: is for development", sources)
+
+
+def _address(name: str, values: dict[str, Any], sources: Mapping[str, str]) -> str:
+    url = str(values.get(name, ""))
+    if url and not _is_address(url):
+        raise _bad(name, "must be an http(s):// address", sources)
+    return url
 
 
 def _is_address(url: str) -> bool:

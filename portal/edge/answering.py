@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from portal.edge.head import origin
 from portal.edge.routes import Answer, Exchange, FileBody, Headers, Request
 from portal.edge.sendfile import FileSender
 
@@ -14,10 +15,11 @@ LAST_CHUNK = b"0\r\n\r\n"
 CLOSE = "Connection: close\r\n"
 
 
-def as_request(message: "Message", request_id: str) -> Request:
+def as_request(message: "Message", request_id: str, address: str = "") -> Request:
     """Return a request as handlers see it."""
     query = parse_qs(message.query, keep_blank_values=True) if message.query else {}
-    return Request(message.method, message.path, query, message.headers, b"".join(message.body), request_id)
+    body = b"".join(message.body)
+    return Request(message.method, message.path, query, message.headers, body, request_id, address=address)
 
 
 class Answering(Exchange):
@@ -26,7 +28,8 @@ class Answering(Exchange):
     def __init__(self, connection: "Connection", message: "Message") -> None:
         self._connection, self._message = connection, message
         self.request_id = connection.plane.new_id()
-        self.request = as_request(message, self.request_id)
+        address, _ = origin(connection.peer, message.fields, connection.plane.trusted)
+        self.request = as_request(message, self.request_id, address)
         self.begun = self.ended = self._raw = False
 
     @property

@@ -17,6 +17,7 @@ class Request:
     Args:
         raw_path: the path as the client wrote it, percent-encoded, without the query.
         headers: by lower-case name; a field that stands twice is joined by commas.
+        address: whose it is, as far as proxies in front are trusted to say; empty over a Unix socket.
         actor: set when a page of the portal calls for the person who is signed in there.
     """
 
@@ -27,6 +28,7 @@ class Request:
     body: bytes = b""
     request_id: str = ""
     actor: Actor | None = None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,7 +318,8 @@ def _undone_unless(session: Session, *, meant: bool) -> Iterator[None]:
 
 
 def _closed(user: User) -> bool:
-    return user.standing is Standing.CLOSED
+    """Say whether nobody signs in to an account any more; one that a decision closed still opens, to contest that."""
+    return user.standing is Standing.CLOSED and not (user.standing_ref or "").startswith("san_")
 
 
 def _alive(login: LoginSession, *, is_staff: bool, now: datetime) -> bool:

@@ -218,6 +218,7 @@ class SignatureFact:
     ordinal: int
     number: str = ""
     ended_at: datetime | None = None
+    signed_at: datetime | None = None
 
 
 def live(signatures: Sequence[SignatureFact], at: datetime) -> list[SignatureFact]:

@@ -131,7 +131,7 @@ def signatures_of(
     query = (
         sa.select(
             Signature.user_id, v.license_id, Signature.id, Signature.public_id, Signature.version_id, v.ordinal,
-            v.number, Annulment.at,
+            v.number, Annulment.at, Signature.signed_at,
         )
         .join(v, v.id == Signature.version_id)
         .outerjoin(Annulment, Annulment.signature_id == Signature.id)
@@ -139,8 +139,8 @@ def signatures_of(
         .order_by(Signature.id)
     )  # fmt: skip
     found: dict[int, dict[int, list[SignatureFact]]] = defaultdict(lambda: defaultdict(list))
-    for user_id, license_id, signature_id, ref, version_id, ordinal, number, ended_at in session.execute(query):
-        fact = SignatureFact(signature_id, ref, version_id, ordinal, number, ended_at)
+    for user_id, license_id, signature_id, ref, version_id, ordinal, number, ended, signed in session.execute(query):
+        fact = SignatureFact(signature_id, ref, version_id, ordinal, number, ended, signed)
         found[user_id][license_id].append(fact)
     return {user_id: dict(rows) for user_id, rows in found.items()}
 

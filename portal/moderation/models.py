@@ -1,103 +1,59 @@
-"""Tables of case decisions, sanctions, statements of reasons and appeals."""
+"""The table of case decisions."""
 
 from datetime import datetime
 
 from sqlalchemy import CheckConstraint, ForeignKey
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 
-from portal.core.db import Base, append_only, enum_type
-from portal.moderation.rules import AppealOutcome, AppealState, DecisionState, SanctionKind
+from portal.core.db import Base, enum_type
+from portal.moderation.rules import DecisionState, Finding
+from portal.sanctions.models import Sanction
+from portal.statements.models import StatementOfReasons
+from portal.strikes.rules import Intent
 
 
 class CaseDecision(Base):
-    """What a member of staff decided about a person's conduct."""
+    """What was decided about a case; an interim one, by a program, lapses unless a person confirms it.
+
+    Args:
+        decided_by, confirmed_by: public ids; ``program`` for a detection rule, ``system`` for the operators.
+        rule_ref: the detection rule that decided or pointed to it.
+        batch_ref: set when it was decided about many at once.
+    """
 
     __tablename__ = "case_decision"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     public_id: Mapped[str] = mapped_column(unique=True)
+    case_id: Mapped[int] = mapped_column(ForeignKey("case_file.id", ondelete="RESTRICT"), index=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="RESTRICT"), index=True)
     state: Mapped[DecisionState] = mapped_column(enum_type(DecisionState, "state"), default=DecisionState.IN_FORCE)
+    finding: Mapped[Finding] = mapped_column(enum_type(Finding, "finding"))
+    intent: Mapped[Intent] = mapped_column(enum_type(Intent, "intent"))
+    statement_id: Mapped[int | None] = mapped_column(
+        ForeignKey("statement_of_reasons.id", ondelete="RESTRICT"), unique=True
+    )
     decided_by: Mapped[str]
     decided_at: Mapped[datetime]
+    confirmed_by: Mapped[str | None]
+    confirmed_at: Mapped[datetime | None]
+    lapses_at: Mapped[datetime | None]
+    lapsed_at: Mapped[datetime | None]
+    rule_ref: Mapped[str] = mapped_column(default="")
+    batch_ref: Mapped[str] = mapped_column(default="", index=True)
     overturned_by: Mapped[str | None]
     overturned_at: Mapped[datetime | None]
     overturn_reason: Mapped[str | None]
 
-    statement: Mapped["StatementOfReasons"] = relationship(back_populates="case_decision", lazy="joined")
-    sanctions: Mapped[list["Sanction"]] = relationship(back_populates="case_decision", lazy="selectin")
+    statement: Mapped[StatementOfReasons] = relationship(lazy="joined")
+    sanctions: Mapped[list[Sanction]] = relationship(
+        primaryjoin=lambda: foreign(Sanction.decision_ref) == CaseDecision.public_id, viewonly=True, lazy="selectin",
+        order_by=Sanction.id,
+    )  # fmt: skip
 
-    __table_args__ = (CheckConstraint("(state = 'overturned') = (overturned_at IS NOT NULL)", name="overturned"),)
-
-
-@append_only()
-class Sanction(Base):
-    """One effect of a case decision, from one instant until another."""
-
-    __tablename__ = "sanction"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    public_id: Mapped[str] = mapped_column(unique=True)
-    case_decision_id: Mapped[int] = mapped_column(ForeignKey("case_decision.id", ondelete="RESTRICT"), index=True)
-    kind: Mapped[SanctionKind] = mapped_column(enum_type(SanctionKind, "kind"))
-    starts_at: Mapped[datetime]
-    until: Mapped[datetime]
-
-    case_decision: Mapped[CaseDecision] = relationship(back_populates="sanctions")
-
-    __table_args__ = (CheckConstraint("until > starts_at", name="ends"),)
-
-
-@append_only()
-class StatementOfReasons(Base):
-    """Why: the facts, the clauses of the version that bound the person, until when, and how to contest it."""
-
-    __tablename__ = "statement_of_reasons"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    case_decision_id: Mapped[int] = mapped_column(ForeignKey("case_decision.id", ondelete="RESTRICT"), unique=True)
-    version_id: Mapped[int] = mapped_column(ForeignKey("license_version.id", ondelete="RESTRICT"))
-    signature_id: Mapped[int] = mapped_column(ForeignKey("signature.id", ondelete="RESTRICT"))
-    facts: Mapped[str]
-    automation: Mapped[str] = mapped_column(default="none")
-    notice: Mapped[str]
-    notice_sha256: Mapped[str]
-    until: Mapped[datetime]
-    appeal_by: Mapped[datetime]
-
-    case_decision: Mapped[CaseDecision] = relationship(back_populates="statement")
-    clauses: Mapped[list["StatementClause"]] = relationship(lazy="selectin")
-
-    __table_args__ = (CheckConstraint("facts <> ''", name="facts_given"),)
-
-
-@append_only()
-class StatementClause(Base):
-    """A clause that a statement cites."""
-
-    __tablename__ = "statement_clause"
-
-    statement_id: Mapped[int] = mapped_column(
-        ForeignKey("statement_of_reasons.id", ondelete="RESTRICT"), primary_key=True
+    __table_args__ = (
+        CheckConstraint("(state = 'overturned') = (overturned_at IS NOT NULL)", name="overturned"),
+        CheckConstraint("(finding = 'violation') = (statement_id IS NOT NULL)", name="reasons_given"),
+        CheckConstraint("confirmed_by <> decided_by", name="two_people"),
+        CheckConstraint("decided_by <> 'program' OR lapses_at IS NOT NULL", name="program_only_interim"),
     )
-    clause_id: Mapped[int] = mapped_column(ForeignKey("clause.id", ondelete="RESTRICT"), primary_key=True)
-
-
-class Appeal(Base):
-    """The person concerned contests a case decision; one per decision."""
-
-    __tablename__ = "appeal"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    public_id: Mapped[str] = mapped_column(unique=True)
-    case_decision_id: Mapped[int] = mapped_column(ForeignKey("case_decision.id", ondelete="RESTRICT"), unique=True)
-    state: Mapped[AppealState] = mapped_column(enum_type(AppealState, "state"), default=AppealState.FILED)
-    text: Mapped[str]
-    filed_at: Mapped[datetime]
-    due_at: Mapped[datetime]
-    reviewer: Mapped[str | None]
-    outcome: Mapped[AppealOutcome | None] = mapped_column(enum_type(AppealOutcome, "outcome"))
-    reasons: Mapped[str | None]
-    decided_at: Mapped[datetime | None]
-
-    __table_args__ = (CheckConstraint("(state = 'decided') = (outcome IS NOT NULL)", name="outcome_given"),)

@@ -1,26 +1,29 @@
-"""Sanctions in force and their effects, who may order and review, and how every notice reads."""
+"""Case decisions: what a person found and orders, who may order it, and how a reversal reads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
-from hashlib import sha256
+from typing import Any
 
-from portal.core.errors import Conflict, Invalid, Refused
-from portal.core.ids import ALPHABET
+from portal.audit.rules import Event
+from portal.core.errors import Invalid, Refused
 from portal.core.machine import Machine
+from portal.sanctions.rules import PERMANENT, Effects, Measure, SanctionFact, SanctionKind, check_measure
+from portal.statements.rules import check_grounds, day, plain
+from portal.strikes.rules import Intent
 
-APPEAL_WINDOW = timedelta(days=183)
-APPEAL_ANSWER = timedelta(days=7)
-FACTS_MAX = 5_000
-APPEAL_MAX = 2_000
-REASONS_MAX = 5_000
+PROGRAM = "program"
+ACTION = "moderation:decide"
+MEASURES_MAX = 8
 
 
-class SanctionKind(StrEnum):
-    """What a sanction does."""
+class Finding(StrEnum):
+    """What a person found."""
 
-    SUSPEND = "suspend"
+    VIOLATION = "violation"
+    NONE = "none"
+    INCONCLUSIVE = "inconclusive"
 
 
 class DecisionState(StrEnum):
@@ -43,98 +46,137 @@ DECISION = Machine(
 )
 
 
-class AppealState(StrEnum):
-    """Where an appeal is."""
+class Phase(StrEnum):
+    """How a case decision stands at an instant; what the clock changed is not stored."""
 
-    FILED = "filed"
-    DECIDED = "decided"
-
-
-class AppealAction(StrEnum):
-    """What moves an appeal."""
-
-    DECIDE = "decide"
-
-
-class AppealOutcome(StrEnum):
-    """How an appeal ended."""
-
-    UPHELD = "upheld"
+    IN_FORCE = "in_force"
+    INTERIM = "interim"
+    SERVED = "served"
+    LAPSED = "lapsed"
     OVERTURNED = "overturned"
 
 
-APPEAL = Machine("appeal", AppealState.FILED, {(AppealState.FILED, AppealAction.DECIDE): AppealState.DECIDED})
+@dataclass(frozen=True)
+class DecisionTaken(Event, name="moderation:case_decision:created"):
+    """A case was decided; `clauses` are the stable keys that were broken, and `confirmed_by` the second person."""
+
+    case: str
+    user: str
+    finding: str
+    clauses: str
+    confirmed_by: str
 
 
 @dataclass(frozen=True)
-class SanctionFact:
-    """What the effects depend on."""
+class DecisionConfirmed(Event, name="moderation:case_decision:confirmed"):
+    """A person stands behind what a program decided for the time being."""
 
-    public_id: str
-    kind: SanctionKind
-    starts_at: datetime
-    until: datetime
-    overturned: bool
+    case: str
 
 
 @dataclass(frozen=True)
-class Effects:
-    """What the sanctions in force amount to: suspended until when and by which, or not."""
+class DecisionLapsed(Event, name="moderation:case_decision:lapsed"):
+    """Nobody confirmed what a program had decided, so it ended by itself."""
 
-    suspended_until: datetime | None = None
-    sanction_ref: str | None = None
-
-
-def effects(sanctions: Sequence[SanctionFact], now: datetime) -> Effects:
-    """Compute the effects of the sanctions in force; reversal recomputes them, no inverse is stored."""
-    live = [s for s in sanctions if not s.overturned and s.starts_at <= now < s.until]
-    longest = max(live, key=lambda s: (s.until, s.public_id), default=None)
-    if longest is None:
-        return Effects()
-    return Effects(longest.until, longest.public_id)
+    case: str
 
 
-def appeal_deadline(decided_at: datetime) -> datetime:
-    """Return when the time to appeal is over: at the end of the UTC day on which the window closes."""
-    last_day = (decided_at + APPEAL_WINDOW).astimezone(UTC)
-    return last_day.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+def phase_at(
+    state: DecisionState, sanctions: Sequence[SanctionFact], lapses_at: datetime | None, now: datetime
+) -> Phase:  # fmt: skip
+    """Return how a case decision stands at an instant.
+
+    Args:
+        lapses_at: when it ends unless a person confirms it; None where a person stands behind it.
+    """
+    if state is DecisionState.OVERTURNED:
+        return Phase.OVERTURNED
+    if lapses_at is not None:
+        return Phase.INTERIM if now < lapses_at else Phase.LAPSED
+    return Phase.IN_FORCE if any(s.holds(now) for s in sanctions) else Phase.SERVED
 
 
-def check_order(*, facts: str, clause_keys: Sequence[str], until: datetime, now: datetime) -> None:
-    """Raise `Invalid` unless a sanction cites a clause, says what happened, and ends."""
-    if not clause_keys:
-        raise Invalid("clause_missing", "Cite at least one clause that the person signed.", field="clause")
-    _check_words(facts, field="facts", ask="Say what happened.", most=FACTS_MAX)
-    if until <= now:
-        raise Invalid("until_past", "The end of a suspension lies in the future.", field="until")
+@dataclass(frozen=True)
+class Order:
+    """What a person decides about a case.
+
+    Args:
+        clause_keys: stable keys of the clauses that were broken, as the person signed them.
+        facts: what happened, in words that the person concerned reads.
+        strike: whether it counts towards later decisions.
+    """
+
+    finding: Finding
+    intent: Intent = Intent.NONE
+    clause_keys: tuple[str, ...] = ()
+    facts: str = ""
+    measures: tuple[Measure, ...] = ()
+    strike: bool = False
+
+    @property
+    def tells(self) -> bool:
+        """Say whether the person concerned is told."""
+        return self.finding is Finding.VIOLATION
+
+    @property
+    def needs_two(self) -> bool:
+        """Say whether a second person has to confirm it."""
+        return any(measure.kind in PERMANENT for measure in self.measures)
+
+    @property
+    def until(self) -> datetime | None:
+        """When the last of it ends by itself."""
+        return max((m.until for m in self.measures if m.until is not None), default=None)
 
 
-def check_reason(reason: str, *, field: str = "reason") -> None:
-    """Raise `Invalid` unless a reversal or an answer says why."""
-    _check_words(reason, field=field, ask="Give the reason; the person reads it.", most=REASONS_MAX)
+def check_order(order: Order, *, now: datetime, interim: bool = False) -> None:
+    """Raise `Invalid`, naming the field, unless a case can be decided so."""
+    if order.finding is not Finding.VIOLATION:
+        if order.measures or order.strike:
+            raise Invalid("nothing_found", "Without a violation there is no sanction and no strike.", field="finding")
+        return
+    check_grounds(facts=order.facts, clause_keys=order.clause_keys)
+    if len(order.measures) > MEASURES_MAX:
+        raise Invalid("measures_many", f"Order at most {MEASURES_MAX} sanctions at once.", field="kind")
+    if order.strike and order.intent is Intent.NONE:
+        raise Invalid("intent_missing", "A strike says with what intent a clause was broken.", field="intent")
+    for measure in order.measures:
+        check_measure(measure, now=now, interim=interim)
 
 
-def check_appeal(text: str, *, state: DecisionState, appeal_by: datetime, now: datetime) -> None:
-    """Raise unless an appeal may be filed so: words, a case decision that stands, and time left."""
-    if state is not DecisionState.IN_FORCE:
-        raise Conflict("decision_overturned", "This decision no longer stands; there is nothing to contest.")
-    if now >= appeal_by:
-        raise Conflict("appeal_late", f"The time to appeal ended on {day(last_day(appeal_by))}.")
-    _check_words(text, field="text", ask="Say why the decision is wrong.", most=APPEAL_MAX)
+def payload(order: Order, *, person: str, state: Sequence[str]) -> dict[str, Any]:
+    """Return exactly what an order does to whom, as two people agree on it.
+
+    Args:
+        state: the standing of the person, the sanctions in force and the decisions so far; any change of it makes
+            the agreement void.
+    """
+    measures = [asdict(m) | {"until": m.until.isoformat() if m.until else None} for m in order.measures]
+    return {
+        "reason": plain(order.facts), "person": person, "finding": order.finding.value, "intent": order.intent.value,
+        "clauses": sorted(order.clause_keys), "measures": measures, "strike": order.strike, "state": list(state),
+    }  # fmt: skip
 
 
-def _check_words(text: str, *, field: str, ask: str, most: int) -> None:
-    if not text.strip():
-        raise Invalid(f"{field}_missing", ask, field=field)
-    if len(text) > most:
-        raise Invalid(f"{field}_long", f"Keep this to {most:,} characters; it has {len(text):,}.", field=field)
+def order_of(body: dict[str, Any]) -> Order:
+    """Read back the order that a payload holds."""
+    measures = tuple(
+        Measure(**{
+            **m, "kind": SanctionKind(m["kind"]), "until": datetime.fromisoformat(m["until"]) if m["until"] else None
+        })
+        for m in body["measures"]
+    )  # fmt: skip
+    return Order(
+        Finding(body["finding"]), Intent(body["intent"]), tuple(body["clauses"]), body["reason"], measures,
+        body["strike"],
+    )  # fmt: skip
 
 
 def check_may_order(*, by_user: int | None, user_id: int, concerns_staff: bool, manages_staff: bool) -> None:
     """Raise `Refused` when somebody would decide about themselves, or about staff without the power to.
 
     Args:
-        by_user: who decides; None for the operators, who act over the command line.
+        by_user: who decides; None for the operators, who act over the command line, and for programs.
         user_id: the person concerned.
         concerns_staff: the person concerned holds a staff role.
         manages_staff: who decides may manage staff.
@@ -147,149 +189,51 @@ def check_may_order(*, by_user: int | None, user_id: int, concerns_staff: bool, 
         raise Refused("staff_case", "This person is staff; an admin decides about their account.")
 
 
-def check_reviewer(*, reviewer: str, decided_by: str, concerned: str = "") -> None:
-    """Raise `Refused` when an appeal would be answered by whoever took the decision, or by the person concerned."""
-    if reviewer in {decided_by, concerned}:
-        raise Refused("not_uninvolved", "Somebody who took no part in the decision answers the appeal.")
+def milder(measure: Measure, until: datetime) -> Measure:
+    """Return what is left of a measure that is made milder: it ends at an instant, and nothing is for good."""
+    kind = {SanctionKind.CLOSE: SanctionKind.SUSPEND, SanctionKind.REVOKE_ENTITLEMENT: SanctionKind.SUSPEND_ENTITLEMENT}
+    ends = min(measure.until, until) if measure.until is not None else until
+    return Measure(
+        kind.get(measure.kind, measure.kind), ends, measure.target, measure.action, measure.calls, measure.text_tokens
+    )
 
 
-@dataclass(frozen=True)
-class Citation:
-    """A clause as it stands in the text that the person signed.
+def compose_correction(*, ref: str, base_url: str, reason: str, left: Effects, others: int) -> str:
+    """Write the correction of an earlier notice, once its decision was overturned.
 
     Args:
-        key: its stable key.
-        label, title: its printed number and heading.
-        body: its exact words.
-        url: where it can be read in its text.
+        left: the standing that the sanctions still in force amount to.
+        others: how many sanctions are still in force.
     """
-
-    clause_id: int
-    key: str
-    label: str
-    title: str
-    body: str
-    url: str
-
-
-@dataclass(frozen=True)
-class NoticePreview:
-    """A notice of suspension exactly as it will be sent, and what it rests on."""
-
-    ref: str
-    text: str
-    until: datetime
-    appeal_by: datetime
-    signature_id: int
-    version_id: int
-    citations: tuple[Citation, ...]
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the exact words; whoever confirms posts it back."""
-        return sha256(self.text.encode()).hexdigest()
-
-
-def sanction_ref(signature_ref: str, earlier: int) -> str:
-    """Return the public id of the next sanction of somebody bound by a signature, after so many case decisions."""
-    number = int.from_bytes(sha256(f"sanction {signature_ref} {earlier}".encode()).digest(), "big")
-    letters = []
-    for _ in range(16):
-        number, rest = divmod(number, len(ALPHABET))
-        letters.append(ALPHABET[rest])
-    return "san_" + "".join(letters)
-
-
-def day(moment: datetime) -> str:
-    """Write a day in words, UTC."""
-    moment = moment.astimezone(UTC)
-    return f"{moment.day} {moment:%B %Y}"
-
-
-def last_day(deadline: datetime) -> datetime:
-    """Return an instant on the last day before a deadline at midnight."""
-    return deadline - timedelta(seconds=1)
-
-
-def compose_notice(
-    *, ref: str, base_url: str, signed: str, citations: Sequence[Citation], facts: str, until: datetime,
-    appeal_by: datetime,
-) -> str:  # fmt: skip
-    """Write the notice of a suspension: what is restricted, why, who decided, what still works, how to appeal."""
-    quoted = "\n\n".join(f"{c.label} {c.title}\n{_quote(c.body)}\nRead it in its text: {c.url}" for c in citations)
-    address = f"{base_url}/appeal/{ref}"
-    end = f"{day(until)}, {until.astimezone(UTC):%H:%M} UTC"
-    return f"""Your account at {base_url} is suspended until {end}.
-
-WHAT IS RESTRICTED
-Until then you cannot use models here, download files, ask for access or make access tokens; your access tokens
-are refused. Running answers and downloads are cut. The suspension ends by itself at the time above.
-
-WHY
-You signed {signed}. This decision rests on the following, in the words you signed:
-
-{quoted}
-
-WHAT HAPPENED
-{plain(facts)}
-
-WHO DECIDED
-A person decided this. No part of the decision was automated.
-
-WHAT STILL WORKS
-You can sign in, read and download your signatures and receipts, see your use, end your access tokens and appeal.
-Your signature stays as it is. This decision is about the service here; it declares nothing about permissions that
-the license gave you for copies you already hold.
-
-HOW TO CONTEST THIS
-Appeal at {address} until the end of {day(last_day(appeal_by))} (UTC), also while suspended.
-Somebody who took no part in the decision answers within {APPEAL_ANSWER.days} days. An appeal costs nothing and
-closes no other way of redress, courts included.
-"""
-
-
-def plain(words: str) -> str:
-    """Return words as they are kept: line ends as every form and file writes them, nothing around."""
-    return words.replace("\r\n", "\n").replace("\r", "\n").strip()
-
-
-def _quote(words: str) -> str:
-    return "\n".join(f"> {line}".rstrip() for line in words.splitlines())
-
-
-def compose_correction(*, ref: str, base_url: str, reason: str, suspended_until: datetime | None) -> str:
-    """Write the correction of an earlier notice, once its decision was overturned."""
-    if suspended_until is None:
-        left = "Your account is active again; signatures and access tokens work as before."
+    if left.closed_by:
+        rest = "Another decision still stands: your account stays closed."
+    elif left.suspended_until is not None:
+        rest = f"Another decision still stands: your account stays suspended until {day(left.suspended_until)}."
+    elif others:
+        rest = "Your account is active. Other decisions still restrict something; your settings show what."
     else:
-        left = f"Another decision still stands: your account stays suspended until {day(suspended_until)}."
+        rest = "Your account is active; signatures and access tokens work as before."
     return f"""The decision told to you under {base_url}/appeal/{ref} is overturned and counts no more.
 
 WHY
 {plain(reason)}
 
 WHERE THIS LEAVES YOU
-{left}
+{rest}
 This corrects our earlier notice.
 """
 
 
-def compose_appeal_received(*, ref: str, base_url: str, due_at: datetime) -> str:
-    """Write the acknowledgment of an appeal."""
-    return f"""Your appeal was received.
-
-Somebody who took no part in the decision answers it by {day(due_at)}.
-Follow it here: {base_url}/appeal/{ref}
+def compose_lapsed(*, ref: str, base_url: str) -> str:
+    """Write the notice that nobody confirmed what a program had decided."""
+    return f"""What a detection rule decided about your account has ended by itself: nobody confirmed it.
+It counts for nothing. What it was: {base_url}/appeal/{ref}
 """
 
 
-def compose_appeal_upheld(*, ref: str, base_url: str, reasons: str) -> str:
-    """Write the answer to an appeal that did not succeed."""
-    return f"""Your appeal was examined by somebody who took no part in the decision. The decision stands.
-
-WHY
-{plain(reasons)}
-
-The decision and this answer: {base_url}/appeal/{ref}
-Other ways of redress, courts included, stay open to you.
+def compose_confirmed(*, ref: str, base_url: str, until: datetime | None) -> str:
+    """Write the notice that a person stands behind what a program had decided."""
+    end = f" It ends on {day(until)}." if until else ""
+    return f"""A person has looked at what a detection rule decided about your account, and stands behind it.{end}
+The reasons, and how to contest them: {base_url}/appeal/{ref}
 """

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from portal.access.rules import TOKEN_MESSAGES, Reason
+from portal.access.rules import Reason
 from portal.access.views import checklist
 from portal.core.clock import utcnow
 from portal.core.errors import Conflict, Invalid, TooMany
@@ -16,6 +16,7 @@ from portal.identity.rules import network_of
 from portal.oauth import rules, service
 from portal.oauth.forms import SCOPE_WORDS, DeviceForm, TokenForm, TrialForm
 from portal.oauth.models import DeviceCode
+from portal.tokens import rules as tokens_rules
 from portal.tokens import service as tokens
 from portal.tokens.models import AccessToken
 from portal.tokens.rules import Scope, unusable
@@ -23,7 +24,7 @@ from portal.web.app import actor, db, settings
 from portal.web.guard import member
 
 bp = Blueprint("oauth", __name__)
-UNUSABLE = {**TOKEN_MESSAGES, "access_token_foreign": "This access token belongs to another account."}
+UNUSABLE = {**tokens_rules.UNUSABLE, "access_token_foreign": "This access token belongs to another account."}
 
 
 @bp.route("/settings/tokens", methods=["GET", "POST"])
@@ -62,7 +63,8 @@ def _owned() -> dict[str, Any]:
     owned, now = tokens.of_person(db(), user_id=actor().id), utcnow()
     states = {t.id: (unusable(t.state, t.expires_at, now) or "live").removeprefix("access_token_") for t in owned}
     models = service.models_of(db(), owned=owned)
-    return {"owned": owned, "states": states, "models": models, "base_url": settings().base_url}
+    sightings = tokens.sightings(db(), token_ids=[t.id for t in owned])
+    return {"owned": owned, "states": states, "models": models, "sightings": sightings, "base_url": _base()}
 
 
 @bp.route("/settings/tokens/test", methods=["GET", "POST"])

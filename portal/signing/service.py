@@ -34,6 +34,8 @@ from portal.licensing.rules import AttestationKind, CeremonyState, ExhibitKind, 
 from portal.notices import service as notices
 from portal.proofs import service as proofs
 from portal.proofs.rules import commitment, digest
+from portal.sanctions import service as sanctions
+from portal.sanctions.rules import reconfirm_since
 from portal.signing import rules
 from portal.signing.rules import CEREMONY_LIFE, CeremonyFact, Context, Signer, Sitting, check_signable
 
@@ -64,6 +66,13 @@ def own_signature(session: Session, *, by: Actor, ref: str) -> Signature:
 def signed_already(session: Session, *, by: Actor, version_id: int) -> Signature | None:
     """Return the signature by which a person is bound to a version, if there is one; an annulled one binds nobody."""
     return session.scalar(_binding(by).where(Signature.version_id == version_id).limit(1))
+
+
+def signed_for_good(session: Session, *, by: Actor, version_id: int, now: datetime) -> Signature | None:
+    """Return the same, unless the person was asked since to sign it again."""
+    found = signed_already(session, by=by, version_id=version_id)
+    since = reconfirm_since(sanctions.of_person(session, user_id=by.id), now)
+    return None if found is not None and since is not None and found.signed_at <= since else found
 
 
 def _binding(by: Actor) -> sa.Select[Signature]:
@@ -111,7 +120,7 @@ def open_ceremony(
     user = _lock(session, by)
     rules.check_signer(_signer(by, user), now)
     version = session.get_one(LicenseVersion, version_id)
-    _check_open_to_signing(session, by, version)
+    _check_open_to_signing(session, by, version, now)
     shown = licensing.rendition(version, language)
     query = sa.select(Ceremony).where(
         Ceremony.user_id == by.id, Ceremony.rendition_id == shown.id, Ceremony.state == CeremonyState.OPEN,
@@ -140,7 +149,7 @@ def open_ceremony(
     return ceremony
 
 
-def _check_open_to_signing(session: Session, by: Actor, version: LicenseVersion) -> None:
+def _check_open_to_signing(session: Session, by: Actor, version: LicenseVersion, now: datetime) -> None:
     license_ = version.license
     newest = next(iter(licensing.published(session, license_id=license_.id)), None)
     if newest is None or version.id != newest.id:
@@ -149,7 +158,7 @@ def _check_open_to_signing(session: Session, by: Actor, version: LicenseVersion)
         raise Conflict("version_not_signable", message, url=url)
     if license_.kind is LicenseKind.PRIVACY_NOTICE:
         raise Conflict("not_for_signing", "A privacy notice informs; it is not signed.")
-    if signature := signed_already(session, by=by, version_id=version.id):
+    if signature := signed_for_good(session, by=by, version_id=version.id, now=now):
         url = f"/settings/signatures/{signature.public_id}"
         raise Conflict("already_signed", "You have signed this version already.", url=url)
 
@@ -206,7 +215,7 @@ def check(session: Session, *, by: Actor, version_id: int, sitting: Sitting, now
         version_state=version.state, is_newest=newest is not None and newest.id == version.id,
     )  # fmt: skip
     check_signable(fact, sitting, now)
-    _check_open_to_signing(session, by, version)
+    _check_open_to_signing(session, by, version, now)
     return ceremony
 
 

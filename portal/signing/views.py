@@ -57,7 +57,7 @@ def _elsewhere(version: LicenseVersion) -> ResponseReturnValue | None:
     if newest.id != version.id:
         slug, number = version.license.slug, newest.number
         return redirect(url_for(".sign", slug=slug, number=number, lang=_language() or None, next=_next()), 303)
-    signature = service.signed_already(db(), by=actor(), version_id=version.id)
+    signature = service.signed_for_good(db(), by=actor(), version_id=version.id, now=utcnow())
     if signature is None:
         return None
     return redirect(url_for(".signature", ref=signature.public_id, next=_next()), 303)

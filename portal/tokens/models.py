@@ -1,12 +1,13 @@
 """Tables of access tokens: the secret a program shows, stored as a peppered HMAC."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal.core.db import Base, enum_type
-from portal.tokens.rules import Scope, TokenState
+from portal.core.db import JSON_VALUE, Base, append_only, enum_type
+from portal.tokens.rules import LeakSource, Scope, TokenState
 
 
 class AccessToken(Base):
@@ -47,3 +48,38 @@ class AccessTokenModel(Base):
 
     access_token_id: Mapped[int] = mapped_column(ForeignKey("access_token.id", ondelete="RESTRICT"), primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("gated_model.id", ondelete="RESTRICT"), primary_key=True)
+
+
+class LeakReport(Base):
+    """Secrets that somebody says are in public, as digests, until the next look at whether any of them is real.
+
+    Args:
+        network: digest of the neighborhood that it came from; empty where a signature says whose it is.
+        body_sha256: digest of the signed bytes, so that sending them again does nothing.
+        items: what was found, as pairs of digest and place; gone once it was looked at.
+        ended: how many access tokens it ended.
+    """
+
+    __tablename__ = "leak_report"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    source: Mapped[LeakSource] = mapped_column(enum_type(LeakSource, "source"))
+    network: Mapped[str] = mapped_column(index=True)
+    body_sha256: Mapped[str | None] = mapped_column(unique=True)
+    items: Mapped[list[Any] | None] = mapped_column(JSON_VALUE)
+    ended: Mapped[int] = mapped_column(default=0)
+    received_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+@append_only()
+class TokenSighting(Base):
+    """Where the secret of an access token was seen in public."""
+
+    __tablename__ = "token_sighting"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    access_token_id: Mapped[int] = mapped_column(ForeignKey("access_token.id", ondelete="RESTRICT"), index=True)
+    source: Mapped[LeakSource] = mapped_column(enum_type(LeakSource, "source"))
+    place: Mapped[str]
+    seen_at: Mapped[datetime]

@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from portal.accounts.rules import Permission
-from portal.core.errors import Invalid
+from portal.audit.rules import Event
+from portal.core.errors import Invalid, TooMany
+from portal.core.words import printable
 
 PREFIX = "lmp_"
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -19,6 +21,25 @@ DEFAULT_LIFE = timedelta(days=90)
 MAX_DAYS = 365
 NAME_MAX = 80
 MAX_LIVE = 100
+LEAKS_PER_HOUR = 20
+LEAK_WINDOW = timedelta(hours=1)
+LEAK_KEPT = timedelta(days=30)
+PLACE_MAX = 500
+
+
+@dataclass(frozen=True)
+class TokenLeaked(Event, name="token:access_token:leaked"):
+    """Somebody found the secret of an access token in public; `source` says who told."""
+
+    owner: str
+    source: str
+
+
+class LeakSource(StrEnum):
+    """Who told that secrets of access tokens are in public."""
+
+    PUBLIC = "public"
+    GITHUB = "github"
 
 
 class Scope(StrEnum):
@@ -31,6 +52,11 @@ class Scope(StrEnum):
     REQUESTS_WRITE = "requests:write"
 
 
+UNUSABLE = {
+    "access_token_invalid": "This access token is not known here.",
+    "access_token_expired": "This access token has expired.",
+    "access_token_revoked": "This access token was revoked.",
+}
 STAFF_SCOPES = {Scope.WEIGHTS_WRITE: Permission.MODELS_UPLOAD, Scope.REQUESTS_WRITE: Permission.REQUESTS_REVIEW}
 
 
@@ -97,7 +123,7 @@ class TokenFacts:
 
 def sealed(value: str, pepper: bytes) -> str:
     """Return what is stored instead of an access token: its HMAC-SHA-256 under the pepper, 64 hex digits."""
-    return hmac.new(pepper, value.encode(), "sha256").hexdigest()
+    return hmac.new(pepper, value.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
 
 
 def same(one: str, other: str) -> bool:
@@ -118,3 +144,38 @@ def check_new(name: str, scopes: Collection[str], days: int) -> None:
         raise Invalid("token_scopes", message, field="scopes")
     if not 1 <= days <= MAX_DAYS:
         raise Invalid("token_days", f"An access token lasts 1 to {MAX_DAYS} days.", field="days")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A string that somebody takes for the secret of an access token, and where they saw it, if they say so."""
+
+    value: str
+    place: str = ""
+
+    @property
+    def shown_place(self) -> str:
+        """Where it was seen, on one line that any page and database can hold."""
+        return printable(self.place, PLACE_MAX)
+
+
+def check_leaks(earlier: int) -> None:
+    """Raise `TooMany` when a network has reported leaks too often within the hour."""
+    if earlier >= LEAKS_PER_HOUR:
+        message = f"There were {LEAKS_PER_HOUR} reports from this network within an hour. Send up to 1,000 in each."
+        raise TooMany("leaks_too_many", message, retry_after=int(LEAK_WINDOW.total_seconds()))
+
+
+def compose_leaked(*, name: str, last4: str, source: LeakSource, base_url: str) -> str:
+    """Write the mail to the owner of an access token that was found in public."""
+    who = {LeakSource.PUBLIC: "Somebody", LeakSource.GITHUB: "The secret scanning of GitHub"}[source]
+    return f"""Hello,
+
+{who} found the secret of your access token "{name}", which ends in {last4}, where others can read it, and told this
+portal. The access token is ended: nobody can use it any more, you included.
+
+Where it was seen, as far as we were told, stands beside it at {base_url}/settings/tokens . Take it out there, make a
+new access token, and look at {base_url}/settings/usage for use that is not yours.
+
+This mail was sent by the BLOOM Portal at {base_url} . Nobody reads answers to it.
+"""

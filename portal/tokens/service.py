@@ -1,6 +1,7 @@
 """Making, checking and ending access tokens; whether they open anything is for the decision to say."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -15,19 +16,29 @@ from portal.core.actor import Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, NotFound, Refused
 from portal.core.ids import public_id
-from portal.tokens.models import AccessToken, AccessTokenModel, AccessTokenScope
+from portal.notices import service as notices
+from portal.tokens.models import AccessToken, AccessTokenModel, AccessTokenScope, LeakReport, TokenSighting
 from portal.tokens.rules import (
+    LEAK_KEPT,
+    LEAK_WINDOW,
     MAX_LIVE,
+    Found,
+    LeakSource,
     Scope,
     TokenFacts,
+    TokenLeaked,
     TokenState,
+    check_leaks,
     check_new,
+    compose_leaked,
     mint,
     same,
     sealed,
     unusable,
     well_formed,
 )  # fmt: skip
+
+PART = 500
 
 
 def issue(
@@ -129,6 +140,14 @@ def expiry(session: Session, *, token_id: int) -> datetime:
     return session.get_one(AccessToken, token_id).expires_at
 
 
+def refs(session: Session, *, token_ids: Collection[int]) -> dict[int, str]:
+    """Return the public ids of access tokens."""
+    if not token_ids:
+        return {}
+    rows = session.execute(sa.select(AccessToken.id, AccessToken.public_id).where(AccessToken.id.in_(token_ids)))
+    return {row.id: row.public_id for row in rows}
+
+
 def of_person(session: Session, *, user_id: int) -> Sequence[AccessToken]:
     """Return a person's access tokens, newest first, ended ones included."""
     query = sa.select(AccessToken).where(AccessToken.user_id == user_id).order_by(AccessToken.id.desc())
@@ -164,11 +183,94 @@ def revoke(session: Session, *, by: Actor, ref: str, now: datetime) -> AccessTok
     return token
 
 
-def revoke_leaked(session: Session, *, by: Actor, values: Collection[str], pepper: bytes, now: datetime) -> int:
-    """End the access tokens whose secrets somebody found, and return how many were live."""
-    digests = [sealed(value, pepper) for value in values if well_formed(value)]
-    tokens = session.scalars(sa.select(AccessToken).where(AccessToken.hmac.in_(digests))).all()
-    return sum(_end(session, token, by, now) for token in tokens)
+def report_leak(
+    session: Session,
+    *,
+    found: Sequence[Found],
+    source: LeakSource,
+    pepper: bytes,
+    now: datetime,
+    network: str = "",
+    body_sha256: str | None = None,
+) -> None:
+    """Take a list of secrets that somebody found in public; the work is the same whether or not any is real.
+
+    Whether one is real is looked at by `settle_leaks`, so neither the answer nor its time tells.
+
+    Args:
+        network: the neighborhood that it comes from; limits hold for each.
+        body_sha256: digest of the signed bytes, if they were signed; sending them again does nothing.
+
+    Raises:
+        TooMany: this network reported too often within the hour.
+    """
+    where = sealed(network, pepper) if network else ""
+    if source is LeakSource.PUBLIC:
+        recent = sa.select(sa.func.count()).select_from(LeakReport)
+        since = sa.and_(LeakReport.network == where, LeakReport.received_at > now - LEAK_WINDOW)
+        check_leaks(session.scalar(recent.where(since)) or 0)
+    items = [[sealed(one.value, pepper), one.shown_place] for one in found]
+    # Only signed bytes are unique, and those that came before have been taken.
+    with suppress(sa.exc.IntegrityError), session.begin_nested():
+        session.add(LeakReport(source=source, network=where, body_sha256=body_sha256, items=items, received_at=now))
+
+
+def settle_leaks(session: Session, *, by: Actor, base_url: str, now: datetime, limit: int = 5) -> bool:
+    """End the access tokens among the secrets that were reported, tell their owners, and say whether more wait."""
+    query = sa.select(LeakReport).where(LeakReport.settled_at.is_(None)).order_by(LeakReport.id).limit(limit)
+    reports = session.scalars(query.with_for_update(skip_locked=True)).all()
+    for report in reports:
+        places = dict(reversed(report.items or []))
+        for token in _sealed_as(session, list(places)):
+            _note_sighting(session, token, report.source, places[token.hmac], now)
+            if _end(session, token, by, now):
+                _tell_leaked(session, token, report.source, by=by, base_url=base_url, now=now)
+                report.ended += 1
+        report.items, report.settled_at = None, now
+    if reports:
+        old = sa.and_(LeakReport.source == LeakSource.PUBLIC, LeakReport.ended == 0)
+        session.execute(sa.delete(LeakReport).where(old, LeakReport.settled_at < now - LEAK_KEPT))
+    session.flush()
+    return len(reports) == limit
+
+
+def _sealed_as(session: Session, digests: Sequence[str]) -> list[AccessToken]:
+    found: list[AccessToken] = []
+    for start in range(0, len(digests), PART):
+        query = sa.select(AccessToken).where(AccessToken.hmac.in_(digests[start : start + PART]))
+        found += session.scalars(query.order_by(AccessToken.id))
+    return found
+
+
+def _note_sighting(session: Session, token: AccessToken, source: LeakSource, place: str, now: datetime) -> None:
+    seen = sa.select(TokenSighting.id).where(
+        TokenSighting.access_token_id == token.id, TokenSighting.source == source, TokenSighting.place == place
+    )
+    if session.scalar(seen.limit(1)) is None:
+        session.add(TokenSighting(access_token_id=token.id, source=source, place=place, seen_at=now))
+
+
+def _tell_leaked(
+    session: Session, token: AccessToken, source: LeakSource, *, by: Actor, base_url: str, now: datetime
+) -> None:
+    owner = session.get_one(User, token.user_id)
+    event = TokenLeaked(subject=token.public_id, owner=owner.public_id, source=source.value)
+    audit.record(session, event, by=by, now=now)
+    if owner.profile:  # an erased account has no address any more
+        notices.queue(
+            session, recipient_id=owner.id, address=owner.profile.email, kind="token_leaked",
+            subject_ref=token.public_id, subject="An access token of yours was found in public", now=now,
+            body=compose_leaked(name=token.name, last4=token.last4, source=source, base_url=base_url),
+        )  # fmt: skip
+
+
+def sightings(session: Session, *, token_ids: Collection[int]) -> dict[int, list[TokenSighting]]:
+    """Return where access tokens were seen in public, in order: access token → sightings."""
+    found: dict[int, list[TokenSighting]] = {}
+    query = sa.select(TokenSighting).where(TokenSighting.access_token_id.in_(token_ids)).order_by(TokenSighting.id)
+    for row in session.scalars(query):
+        found.setdefault(row.access_token_id, []).append(row)
+    return found
 
 
 def touch_used(session: Session, *, token_id: int, at: datetime) -> None:

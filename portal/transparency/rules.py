@@ -1,62 +1,174 @@
-"""What is published about moderation, and which figures are kept back."""
+"""The monthly report on moderation: what it counts, which figures are kept back, and its rows for spreadsheets."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from statistics import median
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from typing import Any
 
-from portal.moderation.rules import AppealOutcome
+from portal.audit.rules import Event
 
 SMALL_CELL = 5
+SCHEMA = "transparency/1"
+KEPT_BACK = f"under {SMALL_CELL}"
+TOO_FEW = "too few"
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What is published about moderation; a figure that could point at a person is None.
+class MonthPublished(Event, name="transparency:report:published"):
+    """The report of a month was published; `sha256` names its exact bytes."""
+
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A sanction under one of the clauses that its decision cites."""
+
+    clause: str
+    sanction: str
+    origin: str
+    automated: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An appeal that was answered: when it was filed, due and answered, and how."""
+
+    filed_at: datetime
+    due_at: datetime
+    decided_at: datetime
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Happened:
+    """What happened in a month.
 
     Args:
-        months: months with sanctions, oldest first.
-        by_clause: clause key → one figure per month.
-        filed, overturned: appeals.
-        median_hours: median time to answer an appeal.
-        late: appeals that were or are unanswered after their due date.
+        first_actions: of each case that somebody began to look into, how long it had waited.
+        appeals_filed: how many appeals were filed.
+        answered: the appeals that were answered.
+        reports, reports_answered, reports_borne_out: reports from outside.
+        leaked: access tokens that were ended because they were found in public, by who told.
     """
 
-    months: tuple[str, ...]
-    by_clause: tuple[tuple[str, tuple[int | None, ...]], ...]
-    filed: int | None
-    overturned: int | None
-    median_hours: float | None
-    late: int | None
+    sanctions: Sequence[Counted] = ()
+    first_actions: Sequence[timedelta] = ()
+    appeals_filed: int = 0
+    answered: Sequence[Answered] = ()
+    reports: int = 0
+    reports_answered: int = 0
+    reports_borne_out: int = 0
+    leaked: Sequence[tuple[str, int]] = ()
 
 
-def suppressed(count: int) -> int | None:
-    """Return a figure that may be published: one from 1 to 4 is kept back."""
+def shown(count: int) -> int | None:
+    """Return a figure that may be published: one from 1 to 4 is kept back, because it could point at a person."""
     return count if count == 0 or count >= SMALL_CELL else None
 
 
-def figures(
-    sanctions: Sequence[tuple[str, datetime]],
-    appeals: Sequence[tuple[datetime, datetime, datetime | None, AppealOutcome | None]],
-    now: datetime,
-) -> Figures:
-    """Count sanctions by clause and month, and appeals, and keep back every cell under five.
+def quantile(waits: Sequence[timedelta], percent: int) -> int | None:
+    """Return in whole minutes what so many of a hundred waited at most (nearest rank), unless they are too few."""
+    if len(waits) < SMALL_CELL:
+        return None
+    return round(sorted(waits)[max(ceil(len(waits) * percent / 100), 1) - 1].total_seconds() / 60)
 
-    Args:
-        sanctions: (clause key, when) for each clause that each sanction cites.
-        appeals: (filed, due, answered, outcome) of each appeal.
-        now: the present instant.
+
+def compose(month: str, happened: Happened) -> dict[str, Any]:
+    """Return the report of a month, small cells kept back (None).
+
+    It holds no sums over its rows: beside one figure that is kept back, a sum would tell it.
     """
-    months = tuple(sorted({f"{at.astimezone(UTC):%Y-%m}" for _, at in sanctions}))
-    cells = [(key, f"{at.astimezone(UTC):%Y-%m}") for key, at in sanctions]
-    by_clause = tuple(
-        (key, tuple(suppressed(cells.count((key, month))) for month in months))
-        for key in sorted({key for key, _ in sanctions})
-    )
-    hours = [(answered - filed).total_seconds() / 3600 for filed, _, answered, _ in appeals if answered]
-    return Figures(
-        months, by_clause, suppressed(len(appeals)),
-        suppressed(sum(outcome is AppealOutcome.OVERTURNED for *_, outcome in appeals)),
-        round(median(hours), 1) if len(hours) >= SMALL_CELL else None,
-        suppressed(sum((answered or now) > due for _, due, answered, _ in appeals)),
-    )  # fmt: skip
+    waits = [a.decided_at - a.filed_at for a in happened.answered]
+    outcomes = Counter(a.outcome for a in happened.answered)
+    overturned, answered = shown(outcomes["overturned"]), shown(len(waits))
+    return {
+        "schema": SCHEMA, "month": month,
+        "sanctions": [
+            {
+                "clause": c.clause, "sanction": c.sanction, "origin": c.origin, "automated": c.automated,
+                "count": shown(count),
+            }
+            for c, count in sorted(Counter(happened.sanctions).items(), key=lambda item: _key(item[0]))
+        ],
+        "first_action": {
+            "cases": shown(len(happened.first_actions)), "median_minutes": quantile(happened.first_actions, 50),
+            "p95_minutes": quantile(happened.first_actions, 95),
+        },
+        "appeals": {
+            "filed": shown(happened.appeals_filed), "answered": answered, "overturned": overturned,
+            "varied": shown(outcomes["varied"]), "late": shown(sum(a.decided_at > a.due_at for a in happened.answered)),
+            "median_minutes": quantile(waits, 50), "p95_minutes": quantile(waits, 95),
+            "overturned_percent": round(100 * overturned / answered) if answered and overturned is not None else None,
+        },
+        "reports": {
+            "received": shown(happened.reports), "answered": shown(happened.reports_answered),
+            "borne_out": shown(happened.reports_borne_out),
+        },
+        "leaked_access_tokens": {source: shown(count) for source, count in sorted(happened.leaked)},
+    }  # fmt: skip
+
+
+def _key(c: Counted) -> tuple[str, ...]:
+    return (c.clause, c.sanction, c.origin, c.automated)
+
+
+FIGURES = {
+    ("first_action", "cases"): "Cases that somebody began to look into",
+    ("first_action", "median_minutes"): "Minutes until then, median",
+    ("first_action", "p95_minutes"): "Minutes until then, 95 of 100 at most",
+    ("appeals", "filed"): "Appeals filed",
+    ("appeals", "answered"): "Appeals answered",
+    ("appeals", "overturned"): "Decisions overturned on appeal",
+    ("appeals", "varied"): "Decisions changed in part on appeal",
+    ("appeals", "overturned_percent"): "Overturned, of 100 answered appeals",
+    ("appeals", "late"): "Appeals answered after their day",
+    ("appeals", "median_minutes"): "Minutes until the answer, median",
+    ("appeals", "p95_minutes"): "Minutes until the answer, 95 of 100 at most",
+    ("reports", "received"): "Reports of misuse received",
+    ("reports", "answered"): "Reports of misuse answered",
+    ("reports", "borne_out"): "Reports of misuse that were borne out",
+    ("leaked_access_tokens", "public"): "Access tokens ended because somebody found them in public",
+    ("leaked_access_tokens", "github"): "Access tokens ended because secret scanning found them",
+}
+
+
+def figures(report: dict[str, Any]) -> list[tuple[str, int | str]]:
+    """Return the figures of a report that stand beside the table of sanctions, each with its words."""
+    return [
+        (words, cell(report[part][name], TOO_FEW if name.endswith(("minutes", "percent")) else KEPT_BACK))
+        for (part, name), words in FIGURES.items()
+    ]
+
+
+def cell(value: int | None, instead: str = KEPT_BACK) -> int | str:
+    """Return a figure as people read it, or what stands there instead."""
+    return instead if value is None else value
+
+
+def rows(report: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """Return a report as rows for a spreadsheet."""
+    blank = {"clause": "", "sanction": "", "origin": "", "automated": ""}
+    for row in report["sanctions"]:
+        named = {name: row[name] for name in blank}
+        yield {"month": report["month"], "figure": "Sanctions", **named, "value": cell(row["count"])}
+    for words, value in figures(report):
+        yield {"month": report["month"], "figure": words, **blank, "value": value}
+
+
+def month_of(at: datetime) -> str:
+    """Return the month of an instant, UTC, such as 2026-11."""
+    return f"{at.astimezone(UTC):%Y-%m}"
+
+
+def bounds(month: str) -> tuple[datetime, datetime]:
+    """Return the first instant of a month and the first one after it."""
+    start = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    return start, (start + timedelta(days=32)).replace(day=1)
+
+
+def following(month: str) -> str:
+    """Return the month after a month."""
+    return month_of(bounds(month)[1])

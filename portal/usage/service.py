@@ -18,6 +18,8 @@ from portal.catalog.models import CardRevision, Release
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict
 from portal.licensing import service as licensing
+from portal.sanctions import service as sanctions
+from portal.sanctions.rules import throttled
 from portal.tokens.models import AccessToken
 from portal.usage.models import Quota, UsageRecord, UsageSeal
 from portal.usage.rules import (
@@ -99,8 +101,14 @@ def mark_crashed(
     return len(rows)
 
 
-def limits_for(session: Session, *, user_id: int) -> Limits:
-    """Return a person's daily limits."""
+def limits_for(session: Session, *, user_id: int, now: datetime) -> Limits:
+    """Return a person's daily limits as they are now, under the throttles in force."""
+    own = quota_of(session, user_id=user_id)
+    return Limits(*throttled(sanctions.of_person(session, user_id=user_id), own.calls, own.text_tokens, now))
+
+
+def quota_of(session: Session, *, user_id: int) -> Limits:
+    """Return the daily limits that a person has by themselves."""
     quota = session.get(Quota, user_id)
     return Limits() if quota is None else Limits(quota.calls, quota.text_tokens)
 

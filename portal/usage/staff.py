@@ -56,7 +56,7 @@ def _person(name: str) -> User | None:
 def quota(ref: str) -> ResponseReturnValue:
     """Set what one person may use in a day; it holds from the next request."""
     person, now = accounts.find(db(), ref=ref), utcnow()
-    limits = service.limits_for(db(), user_id=person.id)
+    limits = service.quota_of(db(), user_id=person.id)
     form = QuotaForm(calls=limits.calls, text_tokens=limits.text_tokens)
     if form.validate_on_submit():
         try:

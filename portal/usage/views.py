@@ -25,7 +25,7 @@ def index() -> ResponseReturnValue:
     found = service.own(db(), user_id=person, before_id=before_id, limit=PAGE + 1)
     records = found[:PAGE]
     return render_template(
-        "usage/index.html", records=records, limits=service.limits_for(db(), user_id=person),
+        "usage/index.html", records=records, limits=service.limits_for(db(), user_id=person, now=now),
         used=service.used_today(db(), user_id=person, now=now), hours=seconds_to_midnight(now) // 3600,
         days=service.daily(db(), days=DAYS, now=now, user_id=person),
         older=url_for(".index", before=records[-1].id) if len(found) > PAGE else None,

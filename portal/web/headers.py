@@ -10,6 +10,12 @@ CSP = (
 )
 
 
+def with_script(response: Response) -> Response:
+    """Let a page load scripts of the portal itself."""
+    response.headers["Content-Security-Policy"] = f"{CSP}; script-src 'self'"
+    return response
+
+
 def secure(app: Flask, *, https: bool) -> None:
     """Add the security headers to every answer of an app."""
 

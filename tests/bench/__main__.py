@@ -17,7 +17,8 @@ from pathlib import Path
 from portal.core.clock import stamp, utcnow
 
 PARTS = (
-    "gate", "sign_in", "sign", "compare", "log", "preview", "engine", "download", "hub", "plane", "kill9",
+    "gate", "lookout", "detection", "sign_in", "sign", "compare", "log", "preview", "engine", "download", "hub",
+    "plane", "kill9",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent.parent
 

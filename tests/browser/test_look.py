@@ -30,10 +30,17 @@ MEMBER = {
     "usage": "/settings/usage", "deliveries": "/settings/deliveries", "security": "/settings/security",
     "privacy": "/settings/privacy", "device": "/device",
     "playground": "/playground", "disclosure": "/disclosure", "transparency": "/transparency", "verify": "/verify",
-    "contact": "/contact", "decline": f"{LICENSE}/1.1.0/decline",
+    "contact": "/contact", "texts": "/settings/texts", "decline": f"{LICENSE}/1.1.0/decline",
     "missing": "/no/such",
 }  # fmt: skip
-NOBODY = {"signup": "/signup", "login": "/login", "reset": "/reset", "logout": "/logout"}
+NOBODY = {
+    "report": "/report",
+    "report-sent": "/report/sent",
+    "signup": "/signup",
+    "login": "/login",
+    "reset": "/reset",
+    "logout": "/logout",
+}
 STAFF = {
     "console": "/staff/", "staff-licenses": "/staff/licenses", "staff-draft": "/staff/licenses/bloom-rail/draft",
     "staff-version": "/staff/licenses/bloom-rail/1.1.0", "staff-cards": "/staff/cards",
@@ -42,7 +49,9 @@ STAFF = {
     "staff-proposals": "/staff/proposals",
     "staff-second-looks": "/staff/licenses/reviews",
     "staff-clauses-zh": "/staff/licenses/bloom-rail/1.1.0/clauses?lang=zh", "staff-deliveries": "/staff/deliveries",
-    "patterns": "/staff/patterns", "staff-models": "/staff/models",
+    "staff-rules": "/staff/rules", "staff-rule-write": "/staff/rules/write", "staff-exemptions": "/staff/exemptions",
+    "staff-exempt": "/staff/exemptions/grant",
+    "patterns": "/staff/patterns", "staff-models": "/staff/models", "staff-reports": "/staff/reports",
 }  # fmt: skip
 
 
@@ -145,8 +154,21 @@ def test_the_page_of_a_person_with_a_long_name(chromium: Any, portal: RunningPor
     visitor = Visitor(context.new_page(), portal).open("/staff/people?q=look@look.example")
     visitor.page.locator("main table a").first.click()
     faults = faults_of(visitor, "staff-person", 360)
-    visitor.follow("Suspend…")
-    assert faults + faults_of(visitor, "staff-suspend", 360) == []
+    faults += faults_of(visitor.press("Open a case…"), "staff-case", 360)
+    case = visitor.path
+    faults += faults_of(visitor.follow("Decide…"), "staff-decide", 360)
+    visitor.page.locator("main [name=finding][value=violation]").check()
+    visitor.page.locator("main [name=clause]").first.check()
+    visitor.page.locator("main [name=kind][value=close]").check()
+    visitor.fill(facts="Sent letters.").press("Go on")
+    faults += faults_of(visitor, "staff-decide-preview", 360)
+    portal.cli("staff", "add", "second@look.example", "--role", "moderator")  # it takes two
+    visitor.press("Propose it").follow("Look at what was proposed…")
+    faults += faults_of(visitor, "staff-second-person", 360)
+    for name, page in {"note": f"{case}/note", "suggest": f"{case}/suggest", "bulk": "/staff/cases/bulk"}.items():
+        faults += faults_of(visitor.open(page), f"staff-{name}", 360)
+    faults += faults_of(visitor.open("/staff/cases"), "staff-cases-waiting", 360)
+    assert faults == []
     context.close()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gated_inference.edge import Inference
+from gated_inference.lookout import Lookout, open_eyes
 from gated_inference.pool import Pool
 from gated_inference.servers import Server
 from portal.access.edge import Door
@@ -27,6 +28,7 @@ from portal.edge.journal import Journal, JournalReader, unread
 from portal.edge.routes import Answer, Request
 from portal.edge.threads import Threads
 from portal.edge.upstream import Address
+from portal.features.service import purpose_key
 from portal.migrations import upgrade
 from portal.tokens.models import AccessToken
 from portal.usage import service as usage
@@ -106,7 +108,12 @@ class Desk:
         self.written = Journal(self.home / "journal")
         self.journal = Durable(self.written, self.threads)
         self.pool = Pool(servers or [Server(Address(uds=self.fake.path))], **times)
-        self.inference = Inference(self.door, self.pool, self.journal)
+        with transaction(self.engine, write=False) as session:
+            self.lookout = Lookout(
+                self.door.fresh, open_eyes(session), key=purpose_key(PEPPER, "prompts"),
+                base_url=self.settings.base_url,
+            )  # fmt: skip
+        self.inference = Inference(self.door, self.pool, self.journal, self.lookout)
         self.looping.do(self.pool.start)
 
     def look_away(self) -> None:

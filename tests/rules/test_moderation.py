@@ -1,123 +1,123 @@
-"""Effects of overlapping sanctions, who may decide, and what every notice says."""
+"""What a person may order about whom, how a decision stands by the clock, and how a reversal reads."""
 
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portal.appeals import rules as appeals
+from portal.appeals.rules import AppealAction, AppealState
 from portal.core.errors import Conflict, Invalid, Refused
 from portal.moderation import rules
-from portal.moderation.rules import (
-    AppealAction,
-    AppealState,
-    Citation,
-    DecisionAction,
-    DecisionState,
-    Effects,
-    NoticePreview,
-    SanctionFact,
-    SanctionKind,
-)
+from portal.moderation.rules import DecisionAction, DecisionState, Finding, Order, Phase
+from portal.sanctions.rules import Effects, Measure, SanctionFact, SanctionKind
+from portal.strikes.rules import Intent
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
-HOURS = st.integers(-100, 100)
-
-
-@st.composite
-def sanctions(draw: st.DrawFn) -> list[SanctionFact]:
-    spans = draw(st.lists(st.tuples(HOURS, st.integers(1, 100), st.booleans()), max_size=8))
-    return [
-        SanctionFact(
-            f"san_{n}", SanctionKind.SUSPEND, NOW + timedelta(hours=start), NOW + timedelta(hours=start + length), gone
-        )
-        for n, (start, length, gone) in enumerate(spans)
-    ]
-
-
-@given(sanctions())
-def test_effects_are_those_of_the_sanctions_in_force_alone(given: list[SanctionFact]) -> None:
-    in_force = [s for s in given if not s.overturned and s.starts_at <= NOW < s.until]
-    found = rules.effects(given, NOW)
-    assert found == rules.effects(in_force, NOW)
-    assert found.suspended_until == max((s.until for s in in_force), default=None)
-    assert (found.sanction_ref is None) == (not in_force)
-    if in_force:
-        assert found.suspended_until is not None
-        assert found.sanction_ref in {s.public_id for s in in_force if s.until == found.suspended_until}
-
-
-@given(sanctions(), st.randoms(use_true_random=False))
-def test_the_order_of_sanctions_and_of_reversals_does_not_matter(given: list[SanctionFact], random: object) -> None:
-    shuffled = list(given)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert rules.effects(shuffled, NOW) == rules.effects(given, NOW)
-
-
-@given(sanctions(), st.integers(0, 7))
-def test_reversing_one_sanction_leaves_exactly_what_the_others_amount_to(given: list[SanctionFact], which: int) -> None:
-    if which >= len(given):
-        return
-    one = given[which]
-    reversed_ = SanctionFact(one.public_id, one.kind, one.starts_at, one.until, overturned=True)
-    others = given[:which] + given[which + 1 :]
-    assert rules.effects([*given[:which], reversed_, *given[which + 1 :]], NOW) == rules.effects(others, NOW)
-
-
-@given(sanctions())
-def test_no_suspension_outlasts_its_end_by_an_instant(given: list[SanctionFact]) -> None:
-    until = rules.effects(given, NOW).suspended_until
-    if until is not None:
-        assert rules.effects([s for s in given if s.starts_at <= NOW], until) == Effects()
-        assert rules.effects(given, until - timedelta(microseconds=1)).suspended_until is not None
+DAY = timedelta(days=1)
+SUSPEND = Measure(SanctionKind.SUSPEND, NOW + DAY)
+CLOSE = Measure(SanctionKind.CLOSE, None)
 
 
 def test_an_overturned_decision_and_an_answered_appeal_stay_so() -> None:
     assert rules.DECISION.next(DecisionState.IN_FORCE, DecisionAction.OVERTURN) is DecisionState.OVERTURNED
     with pytest.raises(Conflict):
         rules.DECISION.next(DecisionState.OVERTURNED, DecisionAction.OVERTURN)
-    assert rules.APPEAL.next(AppealState.FILED, AppealAction.DECIDE) is AppealState.DECIDED
-    with pytest.raises(Conflict):
-        rules.APPEAL.next(AppealState.DECIDED, AppealAction.DECIDE)
+    for action in AppealAction:
+        with pytest.raises(Conflict):
+            appeals.APPEAL.next(AppealState.DECIDED, action)
+    asked = appeals.APPEAL.next(AppealState.FILED, AppealAction.ASK)
+    assert appeals.APPEAL.next(asked, AppealAction.REPLY) is AppealState.FILED
 
 
-@given(st.datetimes(datetime(2020, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)))
-def test_the_window_to_appeal_is_183_days_and_ends_with_a_day(at: datetime) -> None:
-    deadline = rules.appeal_deadline(at)
-    assert timedelta(days=183) < deadline - at <= timedelta(days=184)
-    assert (deadline.hour, deadline.minute, deadline.second, deadline.microsecond) == (0, 0, 0, 0)
+def order(**changed: Any) -> Order:
+    given = {"finding": Finding.VIOLATION, "clause_keys": ("a.b",), "facts": "x", "measures": (SUSPEND,)}
+    return Order(**{**given, **changed})
 
 
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
-        ({"clause_keys": []}, "clause"),
-        ({"facts": " \n"}, "facts"),
-        ({"facts": "x" * 5_001}, "facts"),
-        ({"until": NOW}, "until"),
-        ({"until": NOW - timedelta(days=1)}, "until"),
+        ({"clause_keys": ()}, "clause"), ({"facts": " \n"}, "facts"), ({"facts": "x" * 5_001}, "facts"),
+        ({"facts": "x\0"}, "facts"), ({"facts": "\ud800"}, "facts"),
+        ({"measures": (Measure(SanctionKind.SUSPEND, NOW),)}, "until"),
+        ({"measures": (Measure(SanctionKind.SUSPEND, None),)}, "until"),
+        ({"measures": (Measure(SanctionKind.CLOSE, NOW + DAY),)}, "until"),
+        ({"measures": (SUSPEND,) * 9}, "kind"), ({"strike": True}, "intent"),
+        ({"finding": Finding.NONE}, "finding"), ({"finding": Finding.INCONCLUSIVE, "measures": ()}, None),
+        ({"measures": (Measure(SanctionKind.LIMIT_ACTION, NOW + DAY),)}, "action"),
+        ({"measures": (Measure(SanctionKind.SUSPEND_ENTITLEMENT, NOW + DAY),)}, "target"),
+        ({"measures": (Measure(SanctionKind.FREEZE_ACCESS_TOKEN, NOW + DAY, "mod_x"),)}, "target"),
+        ({"measures": (Measure(SanctionKind.THROTTLE, NOW + DAY),)}, "calls"),
+        ({"measures": (Measure(SanctionKind.THROTTLE, NOW + DAY, calls=-1, text_tokens=1),)}, "calls"),
     ],
-)
-def test_an_order_names_the_field_at_fault(changed: dict[str, object], field: str) -> None:
-    order = {"clause_keys": ["a.b"], "facts": "x", "until": NOW + timedelta(days=1), "now": NOW}
-    rules.check_order(**order)  # type: ignore[arg-type]
+)  # fmt: skip
+def test_an_order_names_the_field_at_fault(changed: dict[str, object], field: str | None) -> None:
+    rules.check_order(order(), now=NOW)
+    if field is None:
+        rules.check_order(order(**changed), now=NOW)
+        return
     with pytest.raises(Invalid) as caught:
-        rules.check_order(**{**order, **changed})  # type: ignore[arg-type]
+        rules.check_order(order(**changed), now=NOW)
     assert caught.value.field == field
 
 
+@pytest.mark.invariant("INV-17")
+@pytest.mark.parametrize("kind", [SanctionKind.CLOSE, SanctionKind.REVOKE_ENTITLEMENT])
+def test_no_program_orders_what_has_no_end_and_no_person_alone(kind: SanctionKind) -> None:
+    target = "mod_x" if kind is SanctionKind.REVOKE_ENTITLEMENT else ""
+    permanent = order(measures=(Measure(kind, None, target),))
+    rules.check_order(permanent, now=NOW)
+    assert permanent.needs_two
+    assert not order().needs_two
+    with pytest.raises(Invalid) as caught:
+        rules.check_order(permanent, now=NOW, interim=True)
+    assert caught.value.code == "never_interim"
+
+
+def test_what_two_people_agree_on_reads_back_and_covers_everything() -> None:
+    given = order(measures=(CLOSE, SUSPEND), intent=Intent.KNOWING, strike=True)
+    body = rules.payload(given, person="usr_x", state=["active"])
+    assert rules.order_of(body) == given
+    for other in (
+        order(measures=(CLOSE,)),
+        order(facts="y"),
+        order(clause_keys=("a.c",)),
+        order(intent=Intent.KNOWING),
+    ):
+        assert rules.payload(other, person="usr_x", state=["active"]) != body
+    assert rules.payload(given, person="usr_y", state=["active"]) != body
+    assert rules.payload(given, person="usr_x", state=["suspended"]) != body
+
+
+@given(st.integers(-5, 5), st.integers(1, 5), st.one_of(st.none(), st.integers(-5, 5)), st.booleans())
+def test_how_a_decision_stands_follows_from_its_times(start: int, length: int, lapses: int | None, over: bool) -> None:
+    begins = NOW + start * DAY
+    fact = SanctionFact("san_x", SanctionKind.SUSPEND, begins, begins + length * DAY)
+    state = DecisionState.OVERTURNED if over else DecisionState.IN_FORCE
+    lapses_at = None if lapses is None else NOW + lapses * DAY
+    found = rules.phase_at(state, [fact], lapses_at, NOW)
+    if over:
+        assert found is Phase.OVERTURNED
+    elif lapses_at is not None:
+        assert found is (Phase.INTERIM if lapses_at > NOW else Phase.LAPSED)
+    else:
+        assert found is (Phase.IN_FORCE if fact.holds(NOW) else Phase.SERVED)
+
+
 def test_an_appeal_needs_words_time_and_a_standing_decision() -> None:
-    late = NOW + timedelta(days=1)
-    rules.check_appeal("x" * 2_000, state=DecisionState.IN_FORCE, appeal_by=late, now=NOW)
+    late = NOW + DAY
+    appeals.check_appeal("x" * 2_000, stands=True, appeal_by=late, now=NOW)
     for text in ("", " ", "x" * 2_001):
         with pytest.raises(Invalid) as caught:
-            rules.check_appeal(text, state=DecisionState.IN_FORCE, appeal_by=late, now=NOW)
+            appeals.check_appeal(text, stands=True, appeal_by=late, now=NOW)
         assert caught.value.field == "text"
     with pytest.raises(Conflict, match="ended on 1 November 2026"):
-        rules.check_appeal("x", state=DecisionState.IN_FORCE, appeal_by=datetime(2026, 11, 2, tzinfo=UTC), now=NOW)
+        appeals.check_appeal("x", stands=True, appeal_by=datetime(2026, 11, 2, tzinfo=UTC), now=NOW)
     with pytest.raises(Conflict):
-        rules.check_appeal("x", state=DecisionState.OVERTURNED, appeal_by=late, now=NOW)
+        appeals.check_appeal("x", stands=False, appeal_by=late, now=NOW)
 
 
 def test_nobody_decides_about_themselves_and_admins_decide_about_staff() -> None:
@@ -132,59 +132,20 @@ def test_nobody_decides_about_themselves_and_admins_decide_about_staff() -> None
     assert caught.value.code == "staff_case"
 
 
-@pytest.mark.parametrize("reviewer", ["usr_decider", "usr_concerned"])
-def test_an_involved_person_answers_no_appeal(reviewer: str) -> None:
-    rules.check_reviewer(reviewer="usr_other", decided_by="usr_decider", concerned="usr_concerned")
-    with pytest.raises(Refused) as caught:
-        rules.check_reviewer(reviewer=reviewer, decided_by="usr_decider", concerned="usr_concerned")
-    assert caught.value.code == "not_uninvolved"
-
-
-def notice() -> str:
-    clause = Citation(
-        1, "restriction.malware", "A.13", "Malicious software", "You do not write it.\n\nNot even once.",
-        "https://p.example/licenses/l/1.0.0#restriction.malware",
-    )  # fmt: skip
-    return rules.compose_notice(
-        ref="san_x", base_url="https://p.example", signed="The License, version 1.0.0, on 1 October 2026",
-        citations=[clause], facts="Line one.\r\nLine two.\n", until=datetime(2026, 12, 1, tzinfo=UTC),
-        appeal_by=datetime(2027, 5, 5, tzinfo=UTC),
-    )  # fmt: skip
-
-
-def test_a_notice_says_what_until_when_why_who_and_how_to_contest() -> None:
-    text = notice()
-    for part in (
-        "suspended until 1 December 2026, 00:00 UTC",
-        "The License, version 1.0.0, on 1 October 2026",
-        "A.13 Malicious software\n> You do not write it.\n>\n> Not even once.\n",
-        "https://p.example/licenses/l/1.0.0#restriction.malware",
-        "Line one.\nLine two.",
-        "A person decided this. No part of the decision was automated.",
-        "You can sign in",
-        "https://p.example/appeal/san_x until the end of 4 May 2027 (UTC)",
-    ):
-        assert part in text
-    assert "\r" not in text
-
-
-def test_the_digest_of_a_notice_covers_every_word() -> None:
-    preview = NoticePreview("san_x", notice(), NOW, NOW, 1, 1, ())
-    assert preview.sha256 == sha256(notice().encode()).hexdigest()
+def test_what_is_made_milder_ends_and_never_later_than_before() -> None:
+    assert rules.milder(CLOSE, NOW + DAY) == Measure(SanctionKind.SUSPEND, NOW + DAY)
+    revoked = Measure(SanctionKind.REVOKE_ENTITLEMENT, None, "mod_x")
+    assert rules.milder(revoked, NOW + DAY) == Measure(SanctionKind.SUSPEND_ENTITLEMENT, NOW + DAY, "mod_x")
+    assert rules.milder(SUSPEND, NOW + 9 * DAY) == SUSPEND
 
 
 def test_a_correction_says_what_is_left() -> None:
-    free = rules.compose_correction(
-        ref="san_x", base_url="https://p.example", reason="Wrong person.", suspended_until=None
-    )
-    assert "Wrong person." in free
-    assert "active again" in free
-    held = rules.compose_correction(ref="san_x", base_url="https://p.example", reason="Wrong.", suspended_until=NOW)
-    assert "stays suspended until 2 November 2026" in held
+    def left(effects: Effects, others: int = 0) -> str:
+        return rules.compose_correction(
+            ref="dec_x", base_url="https://p.example", reason="Wrong.", left=effects, others=others
+        )
 
-
-def test_the_next_reference_moves_with_each_decision_and_person() -> None:
-    refs = {rules.sanction_ref(signature, n) for signature in ("sig_a", "sig_b") for n in range(50)}
-    assert len(refs) == 100
-    assert all(ref.startswith("san_") and len(ref) == 20 for ref in refs)
-    assert rules.sanction_ref("sig_a", 3) == rules.sanction_ref("sig_a", 3)
+    assert "work as before" in left(Effects())
+    assert "still restrict something" in left(Effects(), 1)
+    assert "stays suspended until 2 November 2026" in left(Effects(None, NOW, "san_x"), 1)
+    assert "stays closed" in left(Effects("san_x"), 1)

@@ -18,6 +18,8 @@ from portal.downloads.rules import INVALID_CREDENTIALS, refusal
 from portal.entitlements.rules import AskFact, Mode, RequestState
 from portal.licensing.rules import Sufficiency
 from portal.reference import FOLDER, REASONS
+from portal.sanctions.rules import SanctionFact, SanctionKind
+from portal.tokens.rules import UNUSABLE
 from portal.usage.rules import Limits, Used
 from tests.rules.test_access import BASE, GOOD, NEW, NOW, OLD, SIGNED_OLD, requirement
 
@@ -36,7 +38,7 @@ CASES: list[Facts] = [
     replace(GOOD, model_state=ModelState.WITHDRAWN),
     replace(GOOD, has_release=False),
     replace(GOOD, is_dataset=True),
-    *(replace(GOOD, token_error=code, token_used=True) for code in rules.TOKEN_MESSAGES),
+    *(replace(GOOD, token_error=code, token_used=True) for code in UNUSABLE),
     replace(GOOD, token_used=True, token_wrong_model=True),
     *(
         replace(GOOD, asking=AskFact(Mode.MANUAL, state, NOW, reason, later, until, returned))
@@ -47,6 +49,10 @@ CASES: list[Facts] = [
             (RequestState.APPROVED, "", None, None, True), (RequestState.APPROVED, "", None, NOW + DAY, False),
             (RequestState.APPROVED, "", None, NOW + 90 * DAY, False), (RequestState.WITHDRAWN, "", None, None, False),
         )
+    ),
+    *(
+        replace(GOOD, sanctions=(SanctionFact("san_x", kind, NOW, NOW + DAY, action="infer"),), token_used=True)
+        for kind in SanctionKind
     ),
     replace(GOOD, limits=LIMITS, used=Used(calls=10, text_tokens=0)),
     replace(GOOD, limits=LIMITS, used=Used(calls=0, text_tokens=10)),
@@ -106,7 +112,13 @@ def test_every_reason_has_an_answer_in_each_channel(code: str) -> None:
     for reason, decision in reasons()[code]:
         assert reason_json(reason)["code"] == code
         if not reason.blocks:
-            assert code in {"signature_due", "signature_lapsed", "signature_declined", "entitlement_ending"}
+            assert code in {
+                "signature_due",
+                "signature_lapsed",
+                "signature_declined",
+                "entitlement_ending",
+                "use_throttled",
+            }
             continue
         assert decision.status in {401, 403, 404, 410, 429}
         for anonymous in (True, False):

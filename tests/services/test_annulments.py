@@ -20,9 +20,9 @@ from portal.deliveries.models import Delivery
 from portal.licensing import service as licensing
 from portal.licensing.models import Annulment, Decline, Signature, SignatureSet
 from portal.licensing.rules import AnnulmentKind, DeclineReason, ErrorReason, live
-from portal.moderation import service as moderation
 from portal.notices.models import Notice
 from portal.signing import service as signing
+from portal.statements import service as statements
 from tests import conduct, licensed
 from tests.factories import BASE, Make
 
@@ -106,7 +106,7 @@ def test_what_was_done_under_a_withdrawn_signature_can_still_be_held_against_it(
     older, newer = make.sign(ann, "1.0.0"), make.sign(ann)
     service.withdraw(session, by=conduct.acting(ann), ref=newer.public_id, now=now, base_url=BASE)
     assert licensing.promised(session, user_id=ann.id) is newer
-    assert moderation.citable(session, user_id=ann.id, base_url=BASE)
+    assert statements.citable(session, user_id=ann.id, base_url=BASE)
     bob = make.person("bob")
     kept, wrong = make.sign(bob, "1.0.0"), make.sign(bob)
     proposal = service.propose_void(session, ref=wrong.public_id, reason=ErrorReason.WRONG_TEXT, by=staff[0], now=now)

@@ -20,7 +20,8 @@ load_tables()
 TABLES = sorted(APPEND_ONLY)
 ONCE = [(t, name) for t in TABLES for name in sorted(APPEND_ONLY[t])]
 # Columns that are written together, or of rows that hang on others: tested where their service is.
-TOGETHER = {"proposal", "after_review", "daily_checkpoint", "preview"}
+TOGETHER = {"proposal", "after_review", "daily_checkpoint", "preview", "sanction", "strike", "evidence_hold", "batch",
+            "backtest", "exemption"}  # fmt: skip
 ALONE = [(t, name) for t, name in ONCE if t not in TOGETHER]
 # What a made-up row has to hold so that the other checks of its table pass.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -102,9 +103,14 @@ def test_only_these_are_finished_later() -> None:
     assert ONCE == [
         ("after_review", "finding"), ("after_review", "overdue_at"), ("after_review", "reviewed_at"),
         ("after_review", "reviewed_by"), ("after_review", "words"),
+        ("backtest", "done_at"), ("backtest", "result"),
+        ("batch", "confirmed_by"), ("batch", "executed_at"), ("batch", "undone_at"), ("batch", "undone_by"),
         ("daily_checkpoint", "token"), ("delivery", "completed_at"), ("delivery_part", "bytes_sent"),
-        ("delivery_part", "finished_at"), ("leaf", "index"),
+        ("delivery_part", "finished_at"), ("evidence_hold", "released_at"),
+        ("exemption", "end_reason"), ("exemption", "ended_at"), ("exemption", "ended_by"), ("hit", "case_id"),
+        ("leaf", "index"),
         ("preview", "done_at"), ("preview", "result"), ("proposal", "confirmed_at"), ("proposal", "confirmed_by"),
+        ("sanction", "confirmed_at"), ("sanction", "ended_at"), ("strike", "overruled_at"),
     ]  # fmt: skip
 
 

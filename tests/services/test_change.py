@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,35 @@ from portal.access.edge import Door
 from portal.access.rules import Action
 from portal.accounts.models import Profile, User
 from portal.annulments import service as annulments
+from portal.banks import service as banks
+from portal.banks.rules import Bank
 from portal.catalog import service as catalog
+from portal.contents.models import Retention
 from portal.core.actor import SYSTEM
 from portal.core.change import FACTS, PostgresWatch, SqliteWatch, Watch, facts_version, watch
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import Base, hold, make_engine, transaction
+from portal.detection import service as detection
+from portal.detection.rules import Move
 from portal.edge.fresh import Fresh
 from portal.edge.routes import Request
 from portal.entitlements import service as entitlements
 from portal.entitlements.rules import Mode, RequestAction
+from portal.exemptions import service as exemptions
+from portal.exemptions.rules import Purpose
 from portal.licensing.models import Ceremony, Decline
 from portal.migrations import upgrade
 from portal.notices import service as notices
+from portal.rulebook import service as rulebook
+from portal.sanctions import service as sanctions
+from portal.sanctions.rules import Measure, SanctionKind
 from portal.tokens import service as tokens
 from portal.usage import service as usage
 from portal.usage.rules import Counters, Outcome, use_finished, use_opened
-from tests.conduct import acting
+from tests.conduct import SLUG, acting
+from tests.detecting import DRAFT
+from tests.detecting import measure as measure_prompt
 from tests.factories import BASE, PEPPER, Make
 
 # Tables that the loader reads and whose changes raise nothing, each with the reason.
@@ -114,6 +127,19 @@ def rows_everywhere(session: Session, make: Make) -> None:
     )  # fmt: skip
     for action in (RequestAction.APPROVE, RequestAction.RESET):
         entitlements.move(session, request=request, action=action, by=SYSTEM, now=make.now)
+    bank = Bank("news", "en", "", "news", ("fake news",))
+    banks.sync(session, banks=[bank], by=SYSTEM, now=make.now)
+    session.add(Retention(model_id=model.id, days=7, set_by="system", set_at=make.now))
+    measure = Measure(SanctionKind.SUSPEND, make.now + timedelta(days=1))
+    sanctions.order(session, user_id=person.id, decision_ref="dec_x", measures=[measure], lapses_at=None, now=make.now)
+    rule = rulebook.write(session, draft=DRAFT, banks=None, measure=measure_prompt, by=SYSTEM, now=make.now)
+    detection.move(session, rule=rule, action=Move.SHIP, by=SYSTEM, now=make.now)
+    exempt = exemptions.grant(
+        session, person=person.public_id, purpose=Purpose.TEACHING, license_slug=SLUG, clause_keys=["restriction.spam"],
+        model_name="", safeguards="None.", since=make.now, until=make.now + timedelta(days=1), page="", by=SYSTEM,
+        now=make.now,
+    )  # fmt: skip
+    exemptions.end(session, ref=exempt.public_id, reason="Over.", by=SYSTEM, now=make.now)
     session.flush()
 
 

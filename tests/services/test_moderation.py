@@ -12,14 +12,23 @@ from sqlalchemy.orm import Session
 from portal.access.rules import Action, Facts, decide
 from portal.accounts.models import User
 from portal.accounts.rules import Role, Standing
+from portal.appeals.models import Appeal
+from portal.appeals.rules import AppealOutcome, AppealState
 from portal.audit.models import AuditEvent
+from portal.cases import service as cases
+from portal.cases.rules import LinkKind
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict, Invalid, NotFound, Refused
 from portal.identity.models import LoginSession
 from portal.moderation import service
-from portal.moderation.models import Appeal, CaseDecision, Sanction, StatementOfReasons
-from portal.moderation.rules import AppealOutcome, AppealState, DecisionState
+from portal.moderation.models import CaseDecision
+from portal.moderation.rules import DecisionState
 from portal.notices.models import Notice
+from portal.redress import service as redress
+from portal.sanctions import service as sanctions
+from portal.sanctions.models import Sanction
+from portal.statements import service as statements
+from portal.statements.models import StatementOfReasons
 from tests import conduct
 
 BASE = "https://portal.example"
@@ -49,19 +58,24 @@ class World:
 
     def suspend(self, by: Actor | None = None, **changed: Any) -> CaseDecision:
         order = self.order(**changed)
-        digest = service.preview_notice(self.session, **order).sha256
+        digest = conduct.preview(self.session, **order).sha256
         return service.suspend(self.session, by=by or self.moderator, notice_sha256=digest, **order)
 
     def file(self, decision: CaseDecision, text: str = "It was not me.", **changed: Any) -> Appeal:
         given = {"by": self.me, "ref": ref_of(decision), "text": text, "base_url": BASE, "now": self.now}
-        return service.file_appeal(self.session, **{**given, **changed})
+        return redress.file_appeal(self.session, **{**given, **changed})
 
     def answer(self, appeal: Appeal, **changed: Any) -> Appeal:
         given = {
             "by": self.colleague, "ref": appeal.public_id, "outcome": AppealOutcome.OVERTURNED,
             "reasons": "Wrong person.", "base_url": BASE, "now": self.now,
         }  # fmt: skip
-        return service.decide_appeal(self.session, **{**given, **changed})
+        given |= changed
+        if appeal.state is AppealState.FILED:
+            case = cases.linked(self.session, kind=LinkKind.APPEAL, ref=appeal.public_id)
+            assert case is not None
+            cases.claim(self.session, ref=case.public_id, by=given["by"], now=given["now"])
+        return redress.decide_appeal(self.session, **given)
 
     def notices(self) -> Sequence[Notice]:
         query = sa.select(Notice).where(Notice.recipient_id == self.ann.id).order_by(Notice.id)
@@ -120,19 +134,19 @@ def test_a_suspension_leaves_a_statement_a_notice_events_and_a_standing(world: W
 
 
 def test_the_notice_quotes_the_clause_as_the_person_signed_it(world: World) -> None:
-    text = service.preview_notice(world.session, **world.order()).text
+    text = conduct.preview(world.session, **world.order()).text
     assert "Conduct License, version 1.0.0" in text
     assert "A.1 Spam\n> You do not send spam.\n>\n> Not even a little." in text
     assert f"{BASE}/licenses/conduct-license/1.0.0#restriction.spam" in text
     conduct.sign(world.session, world.ann, world.now, "2.0.0", "fr")
-    text = service.preview_notice(world.session, **world.order()).text
+    text = conduct.preview(world.session, **world.order()).text
     assert "A.2 Spam\n> Vous send no spam at all." in text
     assert f"{BASE}/licenses/conduct-license/2.0.0?lang=fr#restriction.spam" in text
 
 
 def test_what_is_offered_to_cite_are_the_restrictions_of_the_newest_signed_text(world: World) -> None:
     def keys() -> list[str]:
-        return [c.key for c in service.citable(world.session, user_id=world.ann.id, base_url=BASE)]
+        return [c.key for c in statements.citable(world.session, user_id=world.ann.id, base_url=BASE)]
 
     assert keys() == ["restriction.spam", "restriction.harm"]
     conduct.sign(world.session, world.ann, world.now, "2.0.0")
@@ -142,7 +156,7 @@ def test_what_is_offered_to_cite_are_the_restrictions_of_the_newest_signed_text(
 @pytest.mark.parametrize("key", ["restriction.later", "definition.model", "nonsense", ""])
 def test_only_a_restriction_or_duty_of_the_signed_text_is_cited(world: World, key: str) -> None:
     with pytest.raises(Invalid) as caught:
-        service.preview_notice(world.session, **world.order(clause_keys=["restriction.spam", key]))
+        conduct.preview(world.session, **world.order(clause_keys=["restriction.spam", key]))
     assert (caught.value.code, caught.value.field) == ("clause_unknown", "clause")
 
 
@@ -159,7 +173,7 @@ def test_nobody_is_suspended_who_signed_nothing(world: World) -> None:
 
 
 def test_a_notice_that_was_not_previewed_is_refused_and_nothing_is_left(world: World) -> None:
-    seen = service.preview_notice(world.session, **world.order()).sha256
+    seen = conduct.preview(world.session, **world.order()).sha256
     changes = [{"facts": "Else."}, {"clause_keys": ["restriction.harm"]}, {"until": world.now + timedelta(days=31)}]
     for changed in changes:
         with pytest.raises(Conflict) as caught:
@@ -170,7 +184,7 @@ def test_a_notice_that_was_not_previewed_is_refused_and_nothing_is_left(world: W
 
 
 def test_a_preview_that_a_colleague_overtook_is_refused(world: World) -> None:
-    seen = service.preview_notice(world.session, **world.order(facts="Mine.")).sha256
+    seen = conduct.preview(world.session, **world.order(facts="Mine.")).sha256
     world.suspend(by=world.colleague)
     with pytest.raises(Conflict):
         service.suspend(world.session, by=world.moderator, notice_sha256=seen, **world.order(facts="Mine."))
@@ -178,7 +192,7 @@ def test_a_preview_that_a_colleague_overtook_is_refused(world: World) -> None:
 
 def test_confirming_twice_decides_once(world: World) -> None:
     order = world.order()
-    digest = service.preview_notice(world.session, **order).sha256
+    digest = conduct.preview(world.session, **order).sha256
     first = service.suspend(world.session, by=world.moderator, notice_sha256=digest, **order)
     later = {**order, "now": world.now + timedelta(seconds=2)}
     assert service.suspend(world.session, by=world.moderator, notice_sha256=digest, **later) is first
@@ -228,7 +242,7 @@ def test_reinstating_tells_the_person_and_again_changes_nothing(world: World) ->
         "New facts.",
     )
     kinds = [notice.kind for notice in world.notices()]
-    assert kinds == ["suspension", "appeal_received", "correction"]
+    assert kinds == ["decision", "appeal_received", "correction"]
     assert service.reinstate(world.session, **given) == []
     assert len(world.notices()) == 3
     with pytest.raises(Invalid) as caught:
@@ -268,10 +282,10 @@ def test_the_clock_ends_a_suspension_and_lapsing_only_records_it(world: World) -
     end = world.now + timedelta(days=1)
     assert codes(end - timedelta(microseconds=1))["standing_suspended"] == f"{BASE}/appeal/{ref_of(decision)}"
     assert "standing_suspended" not in codes(end)
-    assert service.lapse(world.session, now=end - timedelta(seconds=1)) == 0
-    assert service.lapse(world.session, now=end) == 1
+    assert sanctions.lapse(world.session, now=end - timedelta(seconds=1)) == 0
+    assert sanctions.lapse(world.session, now=end) == 1
     assert world.standing() == (Standing.ACTIVE, None, None)
-    assert service.lapse(world.session, now=end) == 0
+    assert sanctions.lapse(world.session, now=end) == 0
     assert decision.state is DecisionState.IN_FORCE
 
 
@@ -279,20 +293,20 @@ def test_lapsing_moves_on_to_a_sanction_that_still_runs(world: World) -> None:
     world.suspend(until=world.now + timedelta(days=9))
     world.session.execute(sa.update(User).where(User.id == world.ann.id).values(standing_until=world.now))
     world.session.expire_all()
-    assert service.lapse(world.session, now=world.now) == 1
+    assert sanctions.lapse(world.session, now=world.now) == 1
     assert world.standing()[:2] == (Standing.SUSPENDED, world.now + timedelta(days=9))
 
 
 def test_only_the_person_concerned_sees_and_contests_a_decision(world: World) -> None:
     decision = world.suspend()
-    assert service.own_decision(world.session, by=world.me, ref=ref_of(decision)) is decision
+    assert redress.own_decision(world.session, by=world.me, ref=ref_of(decision)) is decision
     for outsider in (world.moderator, world.admin, Actor()):
         with pytest.raises(NotFound):
-            service.own_decision(world.session, by=outsider, ref=ref_of(decision))
+            redress.own_decision(world.session, by=outsider, ref=ref_of(decision))
         with pytest.raises(NotFound):
             world.file(decision, by=outsider)
     with pytest.raises(NotFound):
-        service.own_decision(world.session, by=world.me, ref="san_nothing")
+        redress.own_decision(world.session, by=world.me, ref="san_nothing")
 
 
 def test_one_appeal_for_each_decision_within_183_days(world: World) -> None:
@@ -354,19 +368,19 @@ def test_waiting_appeals_come_by_due_date(world: World) -> None:
     second = world.file(world.suspend(), now=world.now + timedelta(hours=1))
     first = world.file(world.suspend(facts="Again."), now=world.now)
     mine = {first.id, second.id}
-    waiting = [a.id for a, _, _ in service.appeals(world.session, state=AppealState.FILED) if a.id in mine]
+    waiting = [a.id for a in redress.listed(world.session, state=AppealState.FILED) if a.id in mine]
     assert waiting == [first.id, second.id]
     world.answer(first)
-    waiting = [a.id for a, _, _ in service.appeals(world.session, state=AppealState.FILED) if a.id in mine]
+    waiting = [a.id for a in redress.listed(world.session, state=AppealState.FILED) if a.id in mine]
     assert waiting == [second.id]
-    assert first.id in [a.id for a, _, _ in service.appeals(world.session, state=AppealState.DECIDED)]
+    assert first.id in [a.id for a in redress.listed(world.session, state=AppealState.DECIDED)]
     with pytest.raises(NotFound):
-        service.find_appeal(world.session, ref="apl_nothing")
+        redress.find_appeal(world.session, ref="apl_nothing")
 
 
 def test_statements_and_sanctions_are_never_changed(world: World) -> None:
     decision = world.suspend()
-    sanction = world.session.scalar(sa.select(Sanction).where(Sanction.case_decision_id == decision.id))
+    sanction = world.session.scalar(sa.select(Sanction).where(Sanction.decision_ref == decision.public_id))
     assert sanction is not None
     sanction.until = world.now + timedelta(days=400)
     with pytest.raises(Conflict):

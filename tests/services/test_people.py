@@ -11,7 +11,6 @@ from portal.core.errors import NotFound
 from portal.moderation import service as moderation
 from portal.people import service
 from portal.tokens import service as tokens
-from portal.transparency import service as transparency
 from portal.usage.models import UsageRecord
 from portal.usage.rules import Outcome, day_of
 from tests import conduct
@@ -24,7 +23,7 @@ def suspend(session: Session, user_id: int, now: datetime, facts: str = "Spam.")
         "user_id": user_id, "clause_keys": ["restriction.spam"], "facts": facts, "until": now + timedelta(days=3),
         "base_url": BASE, "now": now,
     }  # fmt: skip
-    digest = moderation.preview_notice(session, **order).sha256  # type: ignore[arg-type]
+    digest = conduct.preview(session, **order).sha256  # type: ignore[arg-type]
     moderation.suspend(session, by=SYSTEM, notice_sha256=digest, **order)  # type: ignore[arg-type]
 
 
@@ -113,17 +112,3 @@ def test_a_summary_holds_plain_values_and_no_secret(session: Session, now: datet
     assert service.member_summary(session, email="ann@conduct.example", now=now + timedelta(days=9))["sanction"] is None
     with pytest.raises(NotFound):
         service.member_summary(session, email="nobody@conduct.example", now=now)
-
-
-def test_published_figures_count_every_citation_and_keep_small_cells_back(session: Session, now: datetime) -> None:
-    month = f"{now:%Y-%m}"
-
-    def cell() -> int | None:
-        found = transparency.published(session, now=now)
-        return dict(found.by_clause)["restriction.spam"][found.months.index(month)]
-
-    for n in range(6):
-        user = conduct.person(session, f"p{n}", now)
-        conduct.sign(session, user, now)
-        suspend(session, user.id, now)
-        assert cell() == (n + 1 if n >= 4 else None)

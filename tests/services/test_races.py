@@ -22,6 +22,7 @@ from portal.moderation import service as moderation
 from portal.moderation.rules import DecisionState
 from portal.oauth import service as oauth
 from portal.publishing import service as publishing
+from portal.redress import service as redress
 from portal.signing import service as signing
 from portal.tokens import service as tokens
 from tests import conduct, licensed
@@ -51,7 +52,7 @@ def order(session: Session, user: User, now: datetime, by: Actor) -> Any:
         "user_id": user.id, "clause_keys": ["restriction.spam"], "facts": "Sent 1,000 letters.",
         "until": now + timedelta(days=30), "base_url": BASE, "now": now,
     }  # fmt: skip
-    notice = moderation.preview_notice(session, **given)
+    notice = conduct.preview(session, **given)
     return moderation.suspend(session, by=by, notice_sha256=notice.sha256, **given)
 
 
@@ -93,11 +94,11 @@ def test_a_decision_that_was_overturned_meanwhile_takes_no_appeal(shared: sa.Eng
     with transaction(shared) as session:
         ref = order(session, user, now, SYSTEM).sanctions[0].public_id
     with transaction(shared) as late:
-        seen = moderation.own_decision(late, by=conduct.acting(user), ref=ref)
+        seen = redress.own_decision(late, by=conduct.acting(user), ref=ref)
         with transaction(shared) as first:
             moderation.reinstate(first, by=SYSTEM, user_id=user.id, reason="Wrong.", base_url=BASE, now=now)
         with pytest.raises((Conflict, Invalid)):
-            moderation.file_appeal(
+            redress.file_appeal(
                 late, by=conduct.acting(user), ref=ref, text="It was not me.", base_url=BASE, now=now
             )  # fmt: skip
         assert seen.state is DecisionState.OVERTURNED

@@ -145,18 +145,6 @@ def test_only_the_owner_and_who_may_sanction_can_end_one(session: Session, make:
     assert token.state is TokenState.REVOKED
 
 
-def test_leaked_ones_end_and_the_rest_is_left_alone(session: Session, make: Make, now: datetime) -> None:
-    user = make.person()
-    first, one = make.token(user)
-    second, two = make.token(user)
-    third, _ = make.token(user)
-    values = [one, two, two, "lmp_nonsense", "", "\ud800", one[:-1]]
-    assert service.revoke_leaked(session, by=ANONYMOUS, values=values, pepper=PEPPER, now=now) == 2
-    assert service.revoke_leaked(session, by=ANONYMOUS, values=values, pepper=PEPPER, now=now) == 0
-    assert service.revoke_leaked(session, by=ANONYMOUS, values=[], pepper=PEPPER, now=now) == 0
-    assert [t.state for t in (first, second, third)] == [TokenState.REVOKED, TokenState.REVOKED, TokenState.LIVE]
-
-
 def test_the_last_use_is_kept_by_the_minute_and_never_goes_back(session: Session, make: Make, now: datetime) -> None:
     token, _ = make.token(make.person())
     other, _ = make.token(make.person())

@@ -20,9 +20,9 @@ from portal.licensing import service as licensing
 from portal.licensing.models import LicenseVersion, Rendition
 from portal.licensing.rules import VersionState
 from portal.moderation import service as moderation
-from portal.moderation.models import Sanction
 from portal.notices import service as notices
 from portal.publishing import service
+from portal.sanctions.models import Sanction
 from tests import conduct, licensed
 from tests.editing import BASE, DAY, code, looked, settled, steps
 from tests.factories import Make
@@ -146,7 +146,7 @@ def test_law_sanctions_and_breaches_never_write_each_other(
         return session.execute(query.order_by(LicenseVersion.id)).all()
 
     before = versions()
-    notice = moderation.preview_notice(session, **order)
+    notice = conduct.preview(session, **order)
     moderation.suspend(session, by=SYSTEM, notice_sha256=notice.sha256, **order)
     assert versions() == before
     stood = sanctions()

@@ -32,7 +32,7 @@ def test_every_address_for_programs_is_described(app: Any, document: dict[str, A
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     described = {(path, method) for path, item in document["paths"].items() for method in item}
-    assert described == wanted | {("/v1/completions", "post"), ("/v1/models", "get")}
+    assert described == wanted | {("/v1/completions", "post"), ("/v1/models", "get"), ("/v1/moderations", "post")}
     assert ("/api/decide", "get") in described
     assert document["openapi"].startswith("3.1")
 

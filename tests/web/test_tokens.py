@@ -8,6 +8,7 @@ import pytest
 
 from portal.accounts.models import User
 from portal.accounts.rules import Role
+from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.db import transaction
 from portal.tokens import service as tokens
@@ -156,8 +157,9 @@ def leaked(app: Any, body: Any, **kept: Any) -> Any:
 
 def test_whoever_finds_a_secret_can_end_it(app: Any, ann: Client) -> None:
     secret = secret_in(post(ann, **{**GOOD, "scopes": ["usage:read"]}))
-    answer = leaked(app, {"credentials": [secret, "lmp_nonsense", "\ud83d", "x\0"]})
-    assert (answer.status_code, answer.get_json()) == (202, {"received": 4})
+    assert leaked(app, {"credentials": [secret, "lmp_nonsense", "\ud83d", "x\0"]}).status_code == 202
+    with transaction(app.engine) as session:
+        tokens.settle_leaks(session, by=SYSTEM, base_url=app.settings.base_url, now=utcnow())
     assert call(app, secret) == 401
 
 

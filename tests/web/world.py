@@ -6,20 +6,28 @@ from hashlib import sha256
 from typing import Any
 
 from portal.accounts.rules import Role
+from portal.backtests import service as backtests
 from portal.campaigns import service as campaigns
+from portal.cases import service as cases
+from portal.cases.rules import LinkKind
 from portal.catalog import service as catalog
 from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.db import transaction
 from portal.entitlements import service as entitlements
 from portal.entitlements.rules import Mode
+from portal.exemptions import service as exemptions
+from portal.exemptions.rules import Purpose
 from portal.licensing import service as licensing
 from portal.licensing.models import SignatureAnnex
 from portal.moderation import service as moderation
 from portal.proofs import service as proofs
+from portal.redress import service as redress
+from portal.rulebook import service as rulebook
 from portal.tokens import service as tokens
 from portal.witnesses import service as witnesses
 from tests import conduct
+from tests.detecting import DRAFT, measure
 from tests.factories import CARD, FILES, Make
 
 PEOPLE = ("anonymous", "member", "signed", "suspended", "license_editor", "card_editor", "moderator", "admin")
@@ -88,21 +96,34 @@ def build(app: Any) -> World:
             "user_id": users["suspended"].id, "clause_keys": ["restriction.spam"], "facts": "Spam.",
             "until": now + timedelta(days=30), "base_url": app.settings.base_url, "now": now,
         }  # fmt: skip
-        digest = moderation.preview_notice(session, **order).sha256
+        digest = conduct.preview(session, **order).sha256
         decision = moderation.suspend(session, by=SYSTEM, notice_sha256=digest, **order)
         sanction = decision.sanctions[0].public_id
         acting = conduct.acting(users["suspended"])
-        appeal = moderation.file_appeal(
-            session, by=acting, ref=sanction, text="No.", base_url=app.settings.base_url, now=now
-        )
+        redress.file_appeal(session, by=acting, ref=sanction, text="No.", base_url=app.settings.base_url, now=now)
+        case = cases.linked(session, kind=LinkKind.DECISION, ref=decision.public_id)
+        assert case is not None
+        spare = cases.open_case(
+            session, subject_ref=users["signed"].public_id, origin="staff", clause_refs=(), severity=1, evidence={},
+            dedupe_key="spare", now=now, by=SYSTEM,
+        )  # fmt: skip
         version = licensing.find_version(session, slug=conduct.SLUG, number="2.0.0")
         preview = campaigns.ask(session, version=version, effective_at=now, required_by=now, by=SYSTEM, now=now)
         campaign = campaigns.open_campaign(session, version=version)
+        rule = rulebook.write(session, draft=DRAFT, banks=None, measure=measure, by=SYSTEM, now=now)
+        backtest = backtests.ask(session, rule=rule, days=30, by=SYSTEM, now=now)
+        exemption = exemptions.grant(
+            session, person=users["signed"].public_id, purpose=Purpose.TEACHING, license_slug=conduct.SLUG,
+            clause_keys=["restriction.spam"], model_name="", safeguards="None.", since=now,
+            until=now + timedelta(days=30), page="", by=SYSTEM, now=now,
+        )  # fmt: skip
         values = {
+            "rule": rule.public_id, "<move>": "shadow", "backtest": backtest.public_id,
+            "exemption": exemption.public_id,
             "<any(models, datasets):kind>": "models", "<namespace>": "lab", "<name>": "model",
             "<slug>": conduct.SLUG, "<number>": "2.0.0",
             "<int(max=1000000):number>": "1", "<key>": "restriction.spam",
-            "sanction": sanction, "appeal": appeal.public_id,
+            "sanction": sanction, "case": case.public_id, "claimable": spare.public_id,
             "signature": signatures["signed"].public_id, "token": owned["spare"].public_id,
             "preview": preview.public_id, "campaign": campaign.public_id if campaign else "", "<step>": "pause",
             "<day>": "2026-01-01",
@@ -120,9 +141,11 @@ def build(app: Any) -> World:
 def address(world: World, method: str, rule: str) -> str:
     """Return a real address of a rule."""
     special = {
-        "/appeal/<ref>": "sanction", "/staff/cases/<ref>": "appeal", "/settings/signatures/<ref>": "signature",
+        "/appeal/<ref>": "sanction", "/staff/cases/<ref>/claim": "claimable", "/staff/cases/<ref>": "case",
+        "/settings/signatures/<ref>": "signature",
         "/staff/signatures/<ref>": "signature", "/staff/campaigns/<ref>": "campaign",
-        "/staff/previews/<ref>": "preview",
+        "/staff/previews/<ref>": "preview", "/staff/rules/<ref>": "rule", "/staff/backtests/<ref>": "backtest",
+        "/staff/exemptions/<ref>": "exemption",
         "/staff/models/<ref>": "model", "/staff/requests/<ref>": "request", "/api/uploads/<ref>": "upload",
         "/settings/tokens/<ref>": "token", "/staff/people/<ref>": "person", "/staff/usage/quota/<ref>": "person",
     }  # fmt: skip

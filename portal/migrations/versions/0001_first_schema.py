@@ -42,6 +42,22 @@ FACTS = {
     "decline": ["at", "ceremony_id", "id", "reason_code"],
     "entitlement": ["access_request_id", "id", "model_id", "public_id", "user_id", "valid_from", "valid_to"],
     "entitlement_end": ["at", "by", "entitlement_id", "id", "kind"],
+    "exemption": [
+        "approved_at",
+        "approved_by",
+        "end_reason",
+        "ended_at",
+        "ended_by",
+        "id",
+        "license",
+        "model_id",
+        "public_id",
+        "purpose",
+        "safeguards",
+        "user_id",
+        "valid_from",
+        "valid_to",
+    ],
     "former_name": ["given_up_at", "id", "kind", "model_id", "name", "namespace"],
     "gated_model": ["created_at", "id", "kind", "name", "namespace", "public_id", "state"],
     "license": ["id", "kind", "slug", "spdx", "title", "vote_from"],
@@ -62,6 +78,18 @@ FACTS = {
         "summary",
     ],
     "notice_event": ["at", "channel", "id", "notice_id", "rung"],
+    "phrase_bank": [
+        "added_at",
+        "added_by",
+        "clause",
+        "id",
+        "language",
+        "name",
+        "patterns",
+        "phrases",
+        "says",
+        "version",
+    ],
     "profile": ["affiliation", "country", "email", "locale", "name", "user_id", "verified_at"],
     "quota": ["calls", "set_at", "set_by", "text_tokens", "user_id"],
     "ref": ["commit_id", "id", "kind", "model_id", "name"],
@@ -77,6 +105,24 @@ FACTS = {
     ],
     "request_form": ["created_at", "created_by", "days", "id", "mode", "model_id", "number", "question"],
     "requirement": ["action", "follows", "grace", "id", "license_id", "model_id", "valid_from", "valid_to"],
+    "retention": ["days", "model_id", "set_at", "set_by"],
+    "rule_move": ["at", "by", "id", "mode", "move", "proposal_id", "reason", "rule_id"],
+    "sanction": [
+        "action",
+        "calls",
+        "confirmed_at",
+        "decision_ref",
+        "ended_at",
+        "id",
+        "kind",
+        "lapses_at",
+        "public_id",
+        "starts_at",
+        "target",
+        "text_tokens",
+        "until",
+        "user_id",
+    ],
     "signature": [
         "annex_commitment",
         "ceremony_id",
@@ -104,6 +150,36 @@ FROZEN = {
         ["clause_id", "id", "label", "ordinal", "sha256", "span_end", "span_start", "text_sha256"],
         "EXISTS (SELECT 1 FROM rendition r JOIN license_version v ON v.id = r.version_id WHERE r.text_sha256 = {row}.text_sha256 AND v.state NOT IN ('draft', 'in_review'))",
         [],
+    ),
+    "detection_rule": (
+        "detection_rule",
+        [
+            "accounts_per_day",
+            "condition",
+            "expires_at",
+            "id",
+            "license",
+            "mode",
+            "mode_since",
+            "model_id",
+            "on_missing",
+            "outcome",
+            "owner",
+            "per_hour",
+            "public_id",
+            "reason_text",
+            "reviewer",
+            "route",
+            "sha256",
+            "slug",
+            "title",
+            "version",
+            "weight",
+            "written_at",
+            "written_by",
+        ],
+        "{row}.version > 0",
+        ["mode", "mode_since"],
     ),
     "license_version": (
         "license_version",
@@ -160,9 +236,34 @@ APPEND_ONLY = {
         ["finding", "overdue_at", "reviewed_at", "reviewed_by", "words"],
     ),
     "annulment": (["at", "by", "id", "kind", "proposal_id", "reason_code", "signature_id"], []),
+    "appeal_message": (["appeal_id", "at", "author", "id", "words"], []),
     "attestation": (["answer", "at", "ceremony_id", "clause_id", "id", "kind", "wording_sha256"], []),
     "audit_event": (["actor", "at", "data", "id", "name", "public_id", "subject"], []),
+    "backtest": (
+        ["asked_at", "asked_by", "days", "done_at", "id", "public_id", "result", "rule_id", "since", "total", "until"],
+        ["done_at", "result"],
+    ),
+    "backtest_part": (["backtest_id", "last_id", "looked", "tally"], []),
+    "batch": (
+        [
+            "body",
+            "confirmed_by",
+            "executed_at",
+            "id",
+            "made_at",
+            "made_by",
+            "public_id",
+            "sha256",
+            "size",
+            "undone_at",
+            "undone_by",
+        ],
+        ["confirmed_by", "executed_at", "undone_at", "undone_by"],
+    ),
     "blob": (["parameters", "sha256", "size", "stored_at"], []),
+    "case_finding": (["at", "breach", "case_id", "id"], []),
+    "case_link": (["case_id", "kind", "ref"], []),
+    "case_note": (["at", "author", "case_id", "id", "words"], []),
     "checkpoint": (["note", "root", "signed_at", "signer", "size", "successor"], []),
     "clause_text": (["clause_id", "id", "label", "ordinal", "sha256", "span_end", "span_start", "text_sha256"], []),
     "commit_": (["author", "created_at", "id", "message", "model_id", "parent_id", "revision", "title"], []),
@@ -192,11 +293,42 @@ APPEND_ONLY = {
     ),
     "entitlement": (["access_request_id", "id", "model_id", "public_id", "user_id", "valid_from", "valid_to"], []),
     "entitlement_end": (["at", "by", "entitlement_id", "id", "kind"], []),
+    "evidence": (["body", "case_id", "id", "sha256", "taken_at", "taken_by"], []),
+    "evidence_hold": (["because", "case_id", "id", "released_at", "set_at"], ["released_at"]),
+    "exemption": (
+        [
+            "approved_at",
+            "approved_by",
+            "end_reason",
+            "ended_at",
+            "ended_by",
+            "id",
+            "license",
+            "model_id",
+            "public_id",
+            "purpose",
+            "safeguards",
+            "user_id",
+            "valid_from",
+            "valid_to",
+        ],
+        ["end_reason", "ended_at", "ended_by"],
+    ),
+    "exemption_clause": (["clause_id", "exemption_id"], []),
     "exhibit": (["ceremony_id", "id", "kind", "ref", "sha256", "shown_at"], []),
     "former_name": (["given_up_at", "id", "kind", "model_id", "name", "namespace"], []),
+    "hit": (
+        ["applied", "at", "case_id", "exemption_id", "id", "outcome", "rule_id", "usage_record_id", "user_id"],
+        ["case_id"],
+    ),
     "leaf": (["commitment", "event_ref", "id", "index"], ["index"]),
+    "monthly_report": (["body", "month", "published_at", "sha256"], []),
     "node": (["hash", "index", "level"], []),
     "notice_event": (["at", "channel", "id", "notice_id", "rung"], []),
+    "phrase_bank": (
+        ["added_at", "added_by", "clause", "id", "language", "name", "patterns", "phrases", "says", "version"],
+        [],
+    ),
     "preview": (
         [
             "asked_at",
@@ -266,7 +398,31 @@ APPEND_ONLY = {
         ],
         [],
     ),
-    "sanction": (["case_decision_id", "id", "kind", "public_id", "starts_at", "until"], []),
+    "reveal": (["at", "case_id", "id", "public_id", "reader_id", "reason"], []),
+    "revealed_text": (["request_id", "reveal_id", "user_id"], []),
+    "rule_clause": (["clause_id", "rule_id"], []),
+    "rule_example": (["matches", "number", "prompt", "rule_id"], []),
+    "rule_move": (["at", "by", "id", "mode", "move", "proposal_id", "reason", "rule_id"], []),
+    "rule_purpose": (["purpose", "rule_id"], []),
+    "sanction": (
+        [
+            "action",
+            "calls",
+            "confirmed_at",
+            "decision_ref",
+            "ended_at",
+            "id",
+            "kind",
+            "lapses_at",
+            "public_id",
+            "starts_at",
+            "target",
+            "text_tokens",
+            "until",
+            "user_id",
+        ],
+        ["confirmed_at", "ended_at"],
+    ),
     "signature": (
         [
             "annex_commitment",
@@ -290,18 +446,21 @@ APPEND_ONLY = {
         [
             "appeal_by",
             "automation",
-            "case_decision_id",
             "facts",
             "id",
             "notice",
             "notice_sha256",
+            "restricted",
             "signature_id",
+            "source",
             "until",
             "version_id",
         ],
         [],
     ),
+    "strike": (["at", "decision_ref", "id", "overruled_at", "user_id", "weight"], ["overruled_at"]),
     "text": (["body", "media_type", "sha256"], []),
+    "token_sighting": (["access_token_id", "id", "place", "seen_at", "source"], []),
     "tree_entry": (["blob_sha256", "commit_id", "folder", "git_oid", "id", "lfs", "path", "size"], []),
     "usage_seal": (["day", "last_id", "number", "records", "sealed_at", "sha256"], []),
     "version_author": (["at", "author", "version_id"], []),
@@ -328,6 +487,22 @@ def upgrade() -> None:
     op.create_index(op.f("ix_audit_event_name"), "audit_event", ["name"], unique=False)
     op.create_index(op.f("ix_audit_event_subject"), "audit_event", ["subject"], unique=False)
     op.create_table(
+        "batch",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("made_by", sa.String(), nullable=False),
+        sa.Column("made_at", Utc(), nullable=False),
+        sa.Column("executed_at", Utc(), nullable=True),
+        sa.Column("confirmed_by", sa.String(), nullable=True),
+        sa.Column("undone_at", Utc(), nullable=True),
+        sa.Column("undone_by", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_batch")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_batch_public_id")),
+    )
+    op.create_table(
         "blob",
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
@@ -335,6 +510,15 @@ def upgrade() -> None:
         sa.Column("parameters", JSON_VALUE, nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_blob")),
     )
+    op.create_table(
+        "case_finding",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("case_id", sa.Integer(), nullable=False),
+        sa.Column("breach", sa.Boolean(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_case_finding")),
+    )
+    op.create_index(op.f("ix_case_finding_case_id"), "case_finding", ["case_id"], unique=False)
     op.create_table(
         "checkpoint",
         sa.Column("size", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -426,6 +610,25 @@ def upgrade() -> None:
         postgresql_where=sa.text('"index" IS NULL'),
     )
     op.create_table(
+        "leak_report",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column(
+            "source",
+            sa.Enum("public", "github", name="source", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("network", sa.String(), nullable=False),
+        sa.Column("body_sha256", sa.String(), nullable=True),
+        sa.Column("items", JSON_VALUE, nullable=True),
+        sa.Column("ended", sa.Integer(), nullable=False),
+        sa.Column("received_at", Utc(), nullable=False),
+        sa.Column("settled_at", Utc(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_leak_report")),
+        sa.UniqueConstraint("body_sha256", name=op.f("uq_leak_report_body_sha256")),
+    )
+    op.create_index(op.f("ix_leak_report_network"), "leak_report", ["network"], unique=False)
+    op.create_index(op.f("ix_leak_report_settled_at"), "leak_report", ["settled_at"], unique=False)
+    op.create_table(
         "license",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("slug", sa.String(), nullable=False),
@@ -473,6 +676,14 @@ def upgrade() -> None:
     op.create_index(op.f("ix_login_failure_address_hmac"), "login_failure", ["address_hmac"], unique=False)
     op.create_index(op.f("ix_login_failure_at"), "login_failure", ["at"], unique=False)
     op.create_table(
+        "monthly_report",
+        sa.Column("month", sa.String(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("published_at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("month", name=op.f("pk_monthly_report")),
+    )
+    op.create_table(
         "node",
         sa.Column("level", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("index", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -499,6 +710,21 @@ def upgrade() -> None:
     )
     op.create_index("ix_notice_due", "notice", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_index(op.f("ix_notice_recipient_id"), "notice", ["recipient_id"], unique=False)
+    op.create_table(
+        "phrase_bank",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("language", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("clause", sa.String(), nullable=False),
+        sa.Column("says", sa.String(), nullable=False),
+        sa.Column("phrases", JSON_VALUE, nullable=False),
+        sa.Column("patterns", JSON_VALUE, nullable=False),
+        sa.Column("added_by", sa.String(), nullable=False),
+        sa.Column("added_at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_phrase_bank")),
+        sa.UniqueConstraint("name", "language", "version", name=op.f("uq_phrase_bank_name_language_version")),
+    )
     op.create_table(
         "proposal",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -615,6 +841,39 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_access_token_user_id"), "access_token", ["user_id"], unique=False)
     op.create_table(
+        "appeal",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("decision_ref", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "filed", "question_open", "decided", name="state", native_enum=False, create_constraint=True, length=40
+            ),
+            nullable=False,
+        ),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("filed_at", Utc(), nullable=False),
+        sa.Column("due_at", Utc(), nullable=False),
+        sa.Column("reviewer", sa.String(), nullable=True),
+        sa.Column(
+            "outcome",
+            sa.Enum(
+                "upheld", "varied", "overturned", name="outcome", native_enum=False, create_constraint=True, length=40
+            ),
+            nullable=True,
+        ),
+        sa.Column("reasons", sa.String(), nullable=True),
+        sa.Column("decided_at", Utc(), nullable=True),
+        sa.CheckConstraint("(state = 'decided') = (outcome IS NOT NULL)", name=op.f("ck_appeal_outcome_given")),
+        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_appeal_user_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_appeal")),
+        sa.UniqueConstraint("decision_ref", name=op.f("uq_appeal_decision_ref")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_appeal_public_id")),
+    )
+    op.create_index(op.f("ix_appeal_user_id"), "appeal", ["user_id"], unique=False)
+    op.create_table(
         "card_revision",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -652,30 +911,68 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'draft'"),
     )
     op.create_table(
-        "case_decision",
+        "case_file",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
-        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("dedupe_key", sa.String(), nullable=False),
         sa.Column(
-            "state",
-            sa.Enum("in_force", "overturned", name="state", native_enum=False, create_constraint=True, length=40),
+            "origin",
+            sa.Enum(
+                "rule",
+                "report",
+                "leak",
+                "appeal",
+                "staff",
+                name="origin",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
             nullable=False,
         ),
-        sa.Column("decided_by", sa.String(), nullable=False),
-        sa.Column("decided_at", Utc(), nullable=False),
-        sa.Column("overturned_by", sa.String(), nullable=True),
-        sa.Column("overturned_at", Utc(), nullable=True),
-        sa.Column("overturn_reason", sa.String(), nullable=True),
-        sa.CheckConstraint(
-            "(state = 'overturned') = (overturned_at IS NOT NULL)", name=op.f("ck_case_decision_overturned")
+        sa.Column("subject_ref", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=True),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "open",
+                "claimed",
+                "awaiting_reply",
+                "decided",
+                "closed",
+                name="state",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("severity", sa.Integer(), nullable=False),
+        sa.Column("confidence", sa.Integer(), nullable=False),
+        sa.Column("reach", sa.Integer(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("holder_id", sa.Integer(), nullable=True),
+        sa.Column("lease_until", Utc(), nullable=True),
+        sa.Column("opened_at", Utc(), nullable=False),
+        sa.Column("opened_by", sa.String(), nullable=False),
+        sa.Column("due_at", Utc(), nullable=False),
+        sa.Column("first_action_at", Utc(), nullable=True),
+        sa.Column("moved_at", Utc(), nullable=False),
+        sa.CheckConstraint("(holder_id IS NULL) = (lease_until IS NULL)", name=op.f("ck_case_file_lease")),
+        sa.CheckConstraint("severity BETWEEN 1 AND 4", name=op.f("ck_case_file_severity")),
+        sa.ForeignKeyConstraint(
+            ["holder_id"], ["user_account.id"], name=op.f("fk_case_file_holder_id"), ondelete="RESTRICT"
         ),
         sa.ForeignKeyConstraint(
-            ["user_id"], ["user_account.id"], name=op.f("fk_case_decision_user_id"), ondelete="RESTRICT"
+            ["user_id"], ["user_account.id"], name=op.f("fk_case_file_user_id"), ondelete="RESTRICT"
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_case_decision")),
-        sa.UniqueConstraint("public_id", name=op.f("uq_case_decision_public_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_case_file")),
+        sa.UniqueConstraint("dedupe_key", name=op.f("uq_case_file_dedupe_key")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_case_file_public_id")),
     )
-    op.create_index(op.f("ix_case_decision_user_id"), "case_decision", ["user_id"], unique=False)
+    op.create_index("ix_case_file_queue", "case_file", ["state", "rank", "opened_at"], unique=False)
+    op.create_index(op.f("ix_case_file_subject_ref"), "case_file", ["subject_ref"], unique=False)
+    op.create_index(op.f("ix_case_file_user_id"), "case_file", ["user_id"], unique=False)
     op.create_table(
         "clause_change",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -758,6 +1055,35 @@ def upgrade() -> None:
     op.create_index(op.f("ix_commit__model_id"), "commit_", ["model_id"], unique=False)
     op.create_index(op.f("ix_commit__revision"), "commit_", ["revision"], unique=False)
     op.create_table(
+        "content",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("request_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("month", sa.String(), nullable=False),
+        sa.Column("wrapped_key", sa.LargeBinary(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column(
+            "basis",
+            sa.Enum("license", "consent", name="basis", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("kept_at", Utc(), nullable=False),
+        sa.Column("delete_after", Utc(), nullable=False),
+        sa.Column("held_for", sa.String(), nullable=True),
+        sa.CheckConstraint("delete_after > kept_at", name=op.f("ck_content_ends")),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_content_model_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_content_user_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_content")),
+        sa.UniqueConstraint("request_id", name=op.f("uq_content_request_id")),
+    )
+    op.create_index(op.f("ix_content_delete_after"), "content", ["delete_after"], unique=False)
+    op.create_index(op.f("ix_content_held_for"), "content", ["held_for"], unique=False)
+    op.create_index(op.f("ix_content_month"), "content", ["month"], unique=False)
+    op.create_index(op.f("ix_content_user_id"), "content", ["user_id"], unique=False)
+    op.create_table(
         "cosignature",
         sa.Column("size", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("witness", sa.String(), nullable=False),
@@ -778,6 +1104,89 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("day", name=op.f("pk_daily_checkpoint")),
     )
     op.create_table(
+        "detection_rule",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("slug", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("title", sa.String(), nullable=False),
+        sa.Column("license", sa.String(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=True),
+        sa.Column("route", sa.String(), nullable=False),
+        sa.Column("condition", sa.String(), nullable=False),
+        sa.Column(
+            "on_missing",
+            sa.Enum("skip", "flag", name="on_missing", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column(
+            "outcome",
+            sa.Enum(
+                "allow",
+                "tag",
+                "flag",
+                "warn",
+                "throttle",
+                "reconfirm",
+                "block",
+                "freeze_access_token",
+                "suspend_entitlement",
+                "suspend",
+                name="outcome",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("weight", sa.Integer(), nullable=False),
+        sa.Column("per_hour", sa.Integer(), nullable=False),
+        sa.Column("accounts_per_day", sa.Integer(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("reviewer", sa.String(), nullable=False),
+        sa.Column("reason_text", sa.String(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("written_by", sa.String(), nullable=False),
+        sa.Column("written_at", Utc(), nullable=False),
+        sa.Column(
+            "mode",
+            sa.Enum(
+                "draft",
+                "shadow",
+                "flagging",
+                "enforcing",
+                "retired",
+                name="mode",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("mode_since", Utc(), nullable=False),
+        sa.CheckConstraint("outcome NOT IN ('allow')", name=op.f("ck_detection_rule_does_something")),
+        sa.CheckConstraint("expires_at > written_at", name=op.f("ck_detection_rule_life")),
+        sa.CheckConstraint("owner <> reviewer", name=op.f("ck_detection_rule_two_people")),
+        sa.CheckConstraint(
+            "weight > 0 AND per_hour >= 0 AND accounts_per_day >= 0", name=op.f("ck_detection_rule_counts")
+        ),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_detection_rule_model_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_detection_rule")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_detection_rule_public_id")),
+        sa.UniqueConstraint("slug", "version", name=op.f("uq_detection_rule_slug_version")),
+    )
+    op.create_index(
+        "uq_detection_rule_enforcing",
+        "detection_rule",
+        ["slug"],
+        unique=True,
+        sqlite_where=sa.text("mode = 'enforcing'"),
+        postgresql_where=sa.text("mode = 'enforcing'"),
+    )
+    op.create_table(
         "device_mistake",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
@@ -789,6 +1198,49 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_device_mistake_at"), "device_mistake", ["at"], unique=False)
     op.create_index(op.f("ix_device_mistake_user_id"), "device_mistake", ["user_id"], unique=False)
+    op.create_table(
+        "exemption",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "purpose",
+            sa.Enum(
+                "detection_research",
+                "safety_evaluation",
+                "language_research",
+                "domain_research",
+                "teaching",
+                name="purpose",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("license", sa.String(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=True),
+        sa.Column("safeguards", sa.String(), nullable=False),
+        sa.Column("valid_from", Utc(), nullable=False),
+        sa.Column("valid_to", Utc(), nullable=False),
+        sa.Column("approved_by", sa.String(), nullable=False),
+        sa.Column("approved_at", Utc(), nullable=False),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.Column("ended_by", sa.String(), nullable=True),
+        sa.Column("end_reason", sa.String(), nullable=True),
+        sa.CheckConstraint("(ended_at IS NULL) = (end_reason IS NULL)", name=op.f("ck_exemption_end_reason")),
+        sa.CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name=op.f("ck_exemption_ended")),
+        sa.CheckConstraint("valid_to > valid_from", name=op.f("ck_exemption_life")),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_exemption_model_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_exemption_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_exemption")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_exemption_public_id")),
+    )
+    op.create_index(op.f("ix_exemption_user_id"), "exemption", ["user_id"], unique=False)
     op.create_table(
         "former_name",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -998,6 +1450,60 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_quota")),
     )
     op.create_table(
+        "report",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "unconfirmed",
+                "attached",
+                "answered",
+                name="state",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("subject_ref", sa.String(), nullable=False),
+        sa.Column("clause_key", sa.String(), nullable=False),
+        sa.Column("locator", sa.String(), nullable=False),
+        sa.Column("explanation", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("email", sa.String(), nullable=False),
+        sa.Column("reporter_id", sa.Integer(), nullable=True),
+        sa.Column("network", sa.String(), nullable=False),
+        sa.Column("puzzle", sa.String(), nullable=True),
+        sa.Column("secret_hmac", sa.String(), nullable=True),
+        sa.Column("case_ref", sa.String(), nullable=True),
+        sa.Column("weight", sa.Integer(), nullable=False),
+        sa.Column(
+            "outcome",
+            sa.Enum(
+                "breach", "no_breach", "open", name="outcome", native_enum=False, create_constraint=True, length=40
+            ),
+            nullable=True,
+        ),
+        sa.Column("filed_at", Utc(), nullable=False),
+        sa.Column("proved_at", Utc(), nullable=True),
+        sa.Column("answered_at", Utc(), nullable=True),
+        sa.CheckConstraint("(state = 'answered') = (outcome IS NOT NULL)", name=op.f("ck_report_outcome_given")),
+        sa.CheckConstraint("(state = 'unconfirmed') = (case_ref IS NULL)", name=op.f("ck_report_case_named")),
+        sa.ForeignKeyConstraint(
+            ["reporter_id"], ["user_account.id"], name=op.f("fk_report_reporter_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_report")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_report_public_id")),
+        sa.UniqueConstraint("puzzle", name=op.f("uq_report_puzzle")),
+        sa.UniqueConstraint("secret_hmac", name=op.f("uq_report_secret_hmac")),
+    )
+    op.create_index(op.f("ix_report_case_ref"), "report", ["case_ref"], unique=False)
+    op.create_index(op.f("ix_report_email"), "report", ["email"], unique=False)
+    op.create_index(op.f("ix_report_network"), "report", ["network"], unique=False)
+    op.create_index(op.f("ix_report_reporter_id"), "report", ["reporter_id"], unique=False)
+    op.create_index(op.f("ix_report_subject_ref"), "report", ["subject_ref"], unique=False)
+    op.create_table(
         "request_form",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
@@ -1066,6 +1572,17 @@ def upgrade() -> None:
         postgresql_where=sa.text("valid_to IS NULL"),
     )
     op.create_table(
+        "retention",
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("days", sa.Integer(), nullable=False),
+        sa.Column("set_by", sa.String(), nullable=False),
+        sa.Column("set_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_retention_model_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("model_id", name=op.f("pk_retention")),
+    )
+    op.create_table(
         "role_holding",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
@@ -1108,6 +1625,90 @@ def upgrade() -> None:
             ["event_ref"], ["audit_event.public_id"], name=op.f("fk_salt_event_ref"), ondelete="RESTRICT"
         ),
         sa.PrimaryKeyConstraint("event_ref", name=op.f("pk_salt")),
+    )
+    op.create_table(
+        "sanction",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("decision_ref", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum(
+                "throttle",
+                "reconfirm",
+                "freeze_access_token",
+                "limit_action",
+                "suspend_entitlement",
+                "revoke_entitlement",
+                "suspend",
+                "close",
+                name="kind",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("calls", sa.Integer(), nullable=True),
+        sa.Column("text_tokens", sa.Integer(), nullable=True),
+        sa.Column("starts_at", Utc(), nullable=False),
+        sa.Column("until", Utc(), nullable=True),
+        sa.Column("lapses_at", Utc(), nullable=True),
+        sa.Column("confirmed_at", Utc(), nullable=True),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.CheckConstraint(
+            "(until IS NULL) = (kind IN ('revoke_entitlement', 'close'))", name=op.f("ck_sanction_permanent")
+        ),
+        sa.CheckConstraint("lapses_at IS NULL OR until IS NOT NULL", name=op.f("ck_sanction_never_interim")),
+        sa.CheckConstraint("until > starts_at", name=op.f("ck_sanction_ends")),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_sanction_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sanction")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_sanction_public_id")),
+    )
+    op.create_index(op.f("ix_sanction_decision_ref"), "sanction", ["decision_ref"], unique=False)
+    op.create_index(op.f("ix_sanction_user_id"), "sanction", ["user_id"], unique=False)
+    op.create_table(
+        "strike",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("decision_ref", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("weight", sa.Integer(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.Column("overruled_at", Utc(), nullable=True),
+        sa.CheckConstraint("weight > 0", name=op.f("ck_strike_weight")),
+        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_strike_user_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_strike")),
+        sa.UniqueConstraint("decision_ref", name=op.f("uq_strike_decision_ref")),
+    )
+    op.create_index(op.f("ix_strike_user_id"), "strike", ["user_id"], unique=False)
+    op.create_table(
+        "text_consent",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("given_at", Utc(), nullable=False),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_text_consent_model_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_text_consent_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_text_consent")),
+    )
+    op.create_index(op.f("ix_text_consent_user_id"), "text_consent", ["user_id"], unique=False)
+    op.create_index(
+        "uq_text_consent_open",
+        "text_consent",
+        ["user_id", "model_id"],
+        unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
     )
     op.create_table(
         "access_request",
@@ -1228,34 +1829,89 @@ def upgrade() -> None:
         sa.UniqueConstraint("proposal_id", name=op.f("uq_after_review_proposal_id")),
     )
     op.create_table(
-        "appeal",
+        "appeal_message",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("appeal_id", sa.Integer(), nullable=False),
+        sa.Column("author", sa.String(), nullable=False),
+        sa.Column("words", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["appeal_id"], ["appeal.id"], name=op.f("fk_appeal_message_appeal_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_appeal_message")),
+    )
+    op.create_index(op.f("ix_appeal_message_appeal_id"), "appeal_message", ["appeal_id"], unique=False)
+    op.create_table(
+        "backtest",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
-        sa.Column("case_decision_id", sa.Integer(), nullable=False),
+        sa.Column("rule_id", sa.Integer(), nullable=False),
+        sa.Column("days", sa.Integer(), nullable=False),
+        sa.Column("since", Utc(), nullable=False),
+        sa.Column("until", Utc(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("asked_at", Utc(), nullable=False),
+        sa.Column("done_at", Utc(), nullable=True),
+        sa.Column("result", JSON_VALUE, nullable=True),
+        sa.CheckConstraint("(done_at IS NULL) = (result IS NULL)", name=op.f("ck_backtest_done")),
+        sa.CheckConstraint("until > since", name=op.f("ck_backtest_span")),
+        sa.ForeignKeyConstraint(
+            ["rule_id"], ["detection_rule.id"], name=op.f("fk_backtest_rule_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_backtest")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_backtest_public_id")),
+    )
+    op.create_index(op.f("ix_backtest_rule_id"), "backtest", ["rule_id"], unique=False)
+    op.create_table(
+        "case_link",
+        sa.Column("case_id", sa.Integer(), nullable=False),
         sa.Column(
-            "state",
-            sa.Enum("filed", "decided", name="state", native_enum=False, create_constraint=True, length=40),
+            "kind",
+            sa.Enum(
+                "clause",
+                "subject",
+                "hit",
+                "report",
+                "decision",
+                "appeal",
+                "case",
+                "record",
+                "text",
+                "involved",
+                name="kind",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
             nullable=False,
         ),
-        sa.Column("text", sa.String(), nullable=False),
-        sa.Column("filed_at", Utc(), nullable=False),
-        sa.Column("due_at", Utc(), nullable=False),
-        sa.Column("reviewer", sa.String(), nullable=True),
-        sa.Column(
-            "outcome",
-            sa.Enum("upheld", "overturned", name="outcome", native_enum=False, create_constraint=True, length=40),
-            nullable=True,
-        ),
-        sa.Column("reasons", sa.String(), nullable=True),
-        sa.Column("decided_at", Utc(), nullable=True),
-        sa.CheckConstraint("(state = 'decided') = (outcome IS NOT NULL)", name=op.f("ck_appeal_outcome_given")),
-        sa.ForeignKeyConstraint(
-            ["case_decision_id"], ["case_decision.id"], name=op.f("fk_appeal_case_decision_id"), ondelete="RESTRICT"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_appeal")),
-        sa.UniqueConstraint("case_decision_id", name=op.f("uq_appeal_case_decision_id")),
-        sa.UniqueConstraint("public_id", name=op.f("uq_appeal_public_id")),
+        sa.Column("ref", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_case_link_case_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("case_id", "kind", "ref", name=op.f("pk_case_link")),
     )
+    op.create_index(op.f("ix_case_link_ref"), "case_link", ["ref"], unique=False)
+    op.create_table(
+        "case_note",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("case_id", sa.Integer(), nullable=False),
+        sa.Column("author", sa.String(), nullable=False),
+        sa.Column("words", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_case_note_case_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_case_note")),
+    )
+    op.create_index(op.f("ix_case_note_case_id"), "case_note", ["case_id"], unique=False)
+    op.create_table(
+        "content_term",
+        sa.Column("content_id", sa.Integer(), nullable=False),
+        sa.Column("term", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["content_id"], ["content.id"], name=op.f("fk_content_term_content_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("content_id", "term", name=op.f("pk_content_term")),
+    )
+    op.create_index(op.f("ix_content_term_term"), "content_term", ["term"], unique=False)
     op.create_table(
         "device_code",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1302,6 +1958,51 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_device_code_expires_at"), "device_code", ["expires_at"], unique=False)
     op.create_index(op.f("ix_device_code_network"), "device_code", ["network"], unique=False)
+    op.create_table(
+        "evidence",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("case_id", sa.Integer(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("taken_at", Utc(), nullable=False),
+        sa.Column("taken_by", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_evidence_case_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_evidence")),
+    )
+    op.create_index(op.f("ix_evidence_case_id"), "evidence", ["case_id"], unique=False)
+    op.create_table(
+        "evidence_hold",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("case_id", sa.Integer(), nullable=False),
+        sa.Column("because", sa.String(), nullable=False),
+        sa.Column("set_at", Utc(), nullable=False),
+        sa.Column("released_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["case_id"], ["case_file.id"], name=op.f("fk_evidence_hold_case_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_evidence_hold")),
+    )
+    op.create_index(op.f("ix_evidence_hold_case_id"), "evidence_hold", ["case_id"], unique=False)
+    op.create_index(
+        "uq_evidence_hold_open",
+        "evidence_hold",
+        ["case_id", "because"],
+        unique=True,
+        sqlite_where=sa.text("released_at IS NULL"),
+        postgresql_where=sa.text("released_at IS NULL"),
+    )
+    op.create_table(
+        "exemption_clause",
+        sa.Column("exemption_id", sa.Integer(), nullable=False),
+        sa.Column("clause_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["clause_id"], ["clause.id"], name=op.f("fk_exemption_clause_clause_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["exemption_id"], ["exemption.id"], name=op.f("fk_exemption_clause_exemption_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("exemption_id", "clause_id", name=op.f("pk_exemption_clause")),
+    )
     op.create_table(
         "preview",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1408,25 +2109,136 @@ def upgrade() -> None:
         sa.UniqueConstraint("version_id", "shown_sha256", name=op.f("uq_resolution_version_id_shown_sha256")),
     )
     op.create_table(
-        "sanction",
+        "reveal",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
-        sa.Column("case_decision_id", sa.Integer(), nullable=False),
+        sa.Column("case_id", sa.Integer(), nullable=False),
+        sa.Column("reader_id", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_reveal_case_id"), ondelete="RESTRICT"),
+        sa.ForeignKeyConstraint(
+            ["reader_id"], ["user_account.id"], name=op.f("fk_reveal_reader_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reveal")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_reveal_public_id")),
+    )
+    op.create_index(op.f("ix_reveal_case_id"), "reveal", ["case_id"], unique=False)
+    op.create_index(op.f("ix_reveal_reader_id"), "reveal", ["reader_id"], unique=False)
+    op.create_table(
+        "rule_clause",
+        sa.Column("rule_id", sa.Integer(), nullable=False),
+        sa.Column("clause_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["clause_id"], ["clause.id"], name=op.f("fk_rule_clause_clause_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["rule_id"], ["detection_rule.id"], name=op.f("fk_rule_clause_rule_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("rule_id", "clause_id", name=op.f("pk_rule_clause")),
+    )
+    op.create_table(
+        "rule_example",
+        sa.Column("rule_id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("matches", sa.Boolean(), nullable=False),
+        sa.Column("prompt", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rule_id"], ["detection_rule.id"], name=op.f("fk_rule_example_rule_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("rule_id", "number", name=op.f("pk_rule_example")),
+    )
+    op.create_table(
+        "rule_move",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("rule_id", sa.Integer(), nullable=False),
         sa.Column(
-            "kind",
-            sa.Enum("suspend", name="kind", native_enum=False, create_constraint=True, length=40),
+            "move",
+            sa.Enum(
+                "ship",
+                "shadow",
+                "flag",
+                "enforce",
+                "brake",
+                "retire",
+                name="move",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
             nullable=False,
         ),
-        sa.Column("starts_at", Utc(), nullable=False),
-        sa.Column("until", Utc(), nullable=False),
-        sa.CheckConstraint("until > starts_at", name=op.f("ck_sanction_ends")),
-        sa.ForeignKeyConstraint(
-            ["case_decision_id"], ["case_decision.id"], name=op.f("fk_sanction_case_decision_id"), ondelete="RESTRICT"
+        sa.Column(
+            "mode",
+            sa.Enum(
+                "draft",
+                "shadow",
+                "flagging",
+                "enforcing",
+                "retired",
+                name="mode",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_sanction")),
-        sa.UniqueConstraint("public_id", name=op.f("uq_sanction_public_id")),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("proposal_id", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["proposal_id"], ["proposal.id"], name=op.f("fk_rule_move_proposal_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["rule_id"], ["detection_rule.id"], name=op.f("fk_rule_move_rule_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rule_move")),
     )
-    op.create_index(op.f("ix_sanction_case_decision_id"), "sanction", ["case_decision_id"], unique=False)
+    op.create_index(op.f("ix_rule_move_rule_id"), "rule_move", ["rule_id"], unique=False)
+    op.create_table(
+        "rule_purpose",
+        sa.Column("rule_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "purpose",
+            sa.Enum(
+                "detection_research",
+                "safety_evaluation",
+                "language_research",
+                "domain_research",
+                "teaching",
+                name="purpose",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["rule_id"], ["detection_rule.id"], name=op.f("fk_rule_purpose_rule_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("rule_id", "purpose", name=op.f("pk_rule_purpose")),
+    )
+    op.create_table(
+        "token_sighting",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("access_token_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "source",
+            sa.Enum("public", "github", name="source", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("place", sa.String(), nullable=False),
+        sa.Column("seen_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["access_token_id"],
+            ["access_token.id"],
+            name=op.f("fk_token_sighting_access_token_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_token_sighting")),
+    )
+    op.create_index(op.f("ix_token_sighting_access_token_id"), "token_sighting", ["access_token_id"], unique=False)
     op.create_table(
         "tree_entry",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1496,6 +2308,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_version_comment")),
     )
     op.create_index(op.f("ix_version_comment_version_id"), "version_comment", ["version_id"], unique=False)
+    op.create_table(
+        "backtest_part",
+        sa.Column("backtest_id", sa.Integer(), nullable=False),
+        sa.Column("last_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("looked", sa.Integer(), nullable=False),
+        sa.Column("tally", JSON_VALUE, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["backtest_id"], ["backtest.id"], name=op.f("fk_backtest_part_backtest_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("backtest_id", "last_id", name=op.f("pk_backtest_part")),
+    )
     op.create_table(
         "campaign",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1681,6 +2504,20 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("preview_id", "access_token_id", name=op.f("pk_preview_stop")),
     )
+    op.create_table(
+        "revealed_text",
+        sa.Column("reveal_id", sa.Integer(), nullable=False),
+        sa.Column("request_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["reveal_id"], ["reveal.id"], name=op.f("fk_revealed_text_reveal_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_revealed_text_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("reveal_id", "request_id", name=op.f("pk_revealed_text")),
+    )
+    op.create_index(op.f("ix_revealed_text_user_id"), "revealed_text", ["user_id"], unique=False)
     op.create_table(
         "usage_record",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1868,6 +2705,134 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_exhibit_ceremony_id"), "exhibit", ["ceremony_id"], unique=False)
     op.create_table(
+        "feature_vector",
+        sa.Column("usage_record_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=True),
+        sa.Column("at", Utc(), nullable=False),
+        sa.Column("feature_values", JSON_VALUE, nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("license", sa.String(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=True),
+        sa.Column("route", sa.String(), nullable=False),
+        sa.Column("applied", JSON_VALUE, nullable=False),
+        sa.Column(
+            "look",
+            sa.Enum("pending", "done", "lost", name="look", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("looked_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_feature_vector_model_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["usage_record_id"],
+            ["usage_record.id"],
+            name=op.f("fk_feature_vector_usage_record_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_feature_vector_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("usage_record_id", name=op.f("pk_feature_vector")),
+    )
+    op.create_index(op.f("ix_feature_vector_at"), "feature_vector", ["at"], unique=False)
+    op.create_index("ix_feature_vector_look_at", "feature_vector", ["look", "at"], unique=False)
+    op.create_index("ix_feature_vector_user_at", "feature_vector", ["user_id", "at"], unique=False)
+    op.create_table(
+        "hit",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("rule_id", sa.Integer(), nullable=False),
+        sa.Column("usage_record_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=True),
+        sa.Column("at", Utc(), nullable=False),
+        sa.Column(
+            "outcome",
+            sa.Enum(
+                "allow",
+                "tag",
+                "flag",
+                "warn",
+                "throttle",
+                "reconfirm",
+                "block",
+                "freeze_access_token",
+                "suspend_entitlement",
+                "suspend",
+                name="outcome",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column(
+            "applied",
+            sa.Enum(
+                "allow",
+                "tag",
+                "flag",
+                "warn",
+                "throttle",
+                "reconfirm",
+                "block",
+                "freeze_access_token",
+                "suspend_entitlement",
+                "suspend",
+                name="applied",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("exemption_id", sa.Integer(), nullable=True),
+        sa.Column("case_id", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["exemption_id"], ["exemption.id"], name=op.f("fk_hit_exemption_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(["rule_id"], ["detection_rule.id"], name=op.f("fk_hit_rule_id"), ondelete="RESTRICT"),
+        sa.ForeignKeyConstraint(
+            ["usage_record_id"], ["usage_record.id"], name=op.f("fk_hit_usage_record_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_hit_user_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_hit")),
+        sa.UniqueConstraint("rule_id", "usage_record_id", name=op.f("uq_hit_rule_id_usage_record_id")),
+    )
+    op.create_index(op.f("ix_hit_case_id"), "hit", ["case_id"], unique=False)
+    op.create_index("ix_hit_rule_at", "hit", ["rule_id", "at"], unique=False)
+    op.create_index(op.f("ix_hit_usage_record_id"), "hit", ["usage_record_id"], unique=False)
+    op.create_index(op.f("ix_hit_user_id"), "hit", ["user_id"], unique=False)
+    op.create_index(
+        "ix_hit_waiting",
+        "hit",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("case_id IS NULL AND applied NOT IN ('allow', 'tag')"),
+        postgresql_where=sa.text("case_id IS NULL AND applied NOT IN ('allow', 'tag')"),
+    )
+    op.create_table(
+        "near_text",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("usage_record_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.Column("part", sa.String(), nullable=False),
+        sa.Column("algorithm", sa.String(), nullable=False),
+        sa.Column("signature", sa.LargeBinary(), nullable=False),
+        sa.Column("entities", sa.String(), nullable=False),
+        sa.Column("script", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["usage_record_id"], ["usage_record.id"], name=op.f("fk_near_text_usage_record_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_near_text_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_near_text")),
+    )
+    op.create_index(op.f("ix_near_text_at"), "near_text", ["at"], unique=False)
+    op.create_index("ix_near_text_user_entities", "near_text", ["user_id", "entities"], unique=False)
+    op.create_index("uq_near_text_part", "near_text", ["usage_record_id", "part"], unique=True)
+    op.create_table(
         "signature",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -1922,6 +2887,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("signature_id", name=op.f("uq_annulment_signature_id")),
     )
     op.create_table(
+        "near_band",
+        sa.Column("value", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("near_text_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["near_text_id"], ["near_text.id"], name=op.f("fk_near_band_near_text_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("value", "near_text_id", name=op.f("pk_near_band")),
+    )
+    op.create_index("ix_near_band_near_text_id", "near_band", ["near_text_id"], unique=False)
+    op.create_table(
         "signature_annex",
         sa.Column("signature_id", sa.Integer(), nullable=False),
         sa.Column("salt", sa.LargeBinary(), nullable=False),
@@ -1946,22 +2921,35 @@ def upgrade() -> None:
     op.create_table(
         "statement_of_reasons",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("case_decision_id", sa.Integer(), nullable=False),
         sa.Column("version_id", sa.Integer(), nullable=False),
         sa.Column("signature_id", sa.Integer(), nullable=False),
         sa.Column("facts", sa.String(), nullable=False),
-        sa.Column("automation", sa.String(), nullable=False),
+        sa.Column(
+            "automation",
+            sa.Enum(
+                "none", "detected", "decided", name="automation", native_enum=False, create_constraint=True, length=40
+            ),
+            nullable=False,
+        ),
+        sa.Column(
+            "source",
+            sa.Enum(
+                "SOURCE_ARTICLE_16",
+                "SOURCE_VOLUNTARY",
+                "SOURCE_TYPE_OTHER_NOTIFICATION",
+                name="source",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("restricted", sa.String(), nullable=False),
         sa.Column("notice", sa.String(), nullable=False),
         sa.Column("notice_sha256", sa.String(), nullable=False),
-        sa.Column("until", Utc(), nullable=False),
+        sa.Column("until", Utc(), nullable=True),
         sa.Column("appeal_by", Utc(), nullable=False),
         sa.CheckConstraint("facts <> ''", name=op.f("ck_statement_of_reasons_facts_given")),
-        sa.ForeignKeyConstraint(
-            ["case_decision_id"],
-            ["case_decision.id"],
-            name=op.f("fk_statement_of_reasons_case_decision_id"),
-            ondelete="RESTRICT",
-        ),
         sa.ForeignKeyConstraint(
             ["signature_id"], ["signature.id"], name=op.f("fk_statement_of_reasons_signature_id"), ondelete="RESTRICT"
         ),
@@ -1969,8 +2957,86 @@ def upgrade() -> None:
             ["version_id"], ["license_version.id"], name=op.f("fk_statement_of_reasons_version_id"), ondelete="RESTRICT"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_statement_of_reasons")),
-        sa.UniqueConstraint("case_decision_id", name=op.f("uq_statement_of_reasons_case_decision_id")),
     )
+    op.create_table(
+        "case_decision",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("case_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum("in_force", "overturned", name="state", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column(
+            "finding",
+            sa.Enum(
+                "violation",
+                "none",
+                "inconclusive",
+                name="finding",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column(
+            "intent",
+            sa.Enum(
+                "none",
+                "negligent",
+                "knowing",
+                "organized",
+                name="intent",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("statement_id", sa.Integer(), nullable=True),
+        sa.Column("decided_by", sa.String(), nullable=False),
+        sa.Column("decided_at", Utc(), nullable=False),
+        sa.Column("confirmed_by", sa.String(), nullable=True),
+        sa.Column("confirmed_at", Utc(), nullable=True),
+        sa.Column("lapses_at", Utc(), nullable=True),
+        sa.Column("lapsed_at", Utc(), nullable=True),
+        sa.Column("rule_ref", sa.String(), nullable=False),
+        sa.Column("batch_ref", sa.String(), nullable=False),
+        sa.Column("overturned_by", sa.String(), nullable=True),
+        sa.Column("overturned_at", Utc(), nullable=True),
+        sa.Column("overturn_reason", sa.String(), nullable=True),
+        sa.CheckConstraint(
+            "(finding = 'violation') = (statement_id IS NOT NULL)", name=op.f("ck_case_decision_reasons_given")
+        ),
+        sa.CheckConstraint(
+            "(state = 'overturned') = (overturned_at IS NOT NULL)", name=op.f("ck_case_decision_overturned")
+        ),
+        sa.CheckConstraint(
+            "decided_by <> 'program' OR lapses_at IS NOT NULL", name=op.f("ck_case_decision_program_only_interim")
+        ),
+        sa.CheckConstraint("confirmed_by <> decided_by", name=op.f("ck_case_decision_two_people")),
+        sa.ForeignKeyConstraint(
+            ["case_id"], ["case_file.id"], name=op.f("fk_case_decision_case_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["statement_id"],
+            ["statement_of_reasons.id"],
+            name=op.f("fk_case_decision_statement_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_case_decision_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_case_decision")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_case_decision_public_id")),
+        sa.UniqueConstraint("statement_id", name=op.f("uq_case_decision_statement_id")),
+    )
+    op.create_index(op.f("ix_case_decision_batch_ref"), "case_decision", ["batch_ref"], unique=False)
+    op.create_index(op.f("ix_case_decision_case_id"), "case_decision", ["case_id"], unique=False)
+    op.create_index(op.f("ix_case_decision_user_id"), "case_decision", ["user_id"], unique=False)
     op.create_table(
         "statement_clause",
         sa.Column("statement_id", sa.Integer(), nullable=False),
@@ -2006,13 +3072,38 @@ def _guard() -> None:
 
 def downgrade() -> None:
     op.drop_table("statement_clause")
+    op.drop_index(op.f("ix_case_decision_user_id"), table_name="case_decision")
+    op.drop_index(op.f("ix_case_decision_case_id"), table_name="case_decision")
+    op.drop_index(op.f("ix_case_decision_batch_ref"), table_name="case_decision")
+    op.drop_table("case_decision")
     op.drop_table("statement_of_reasons")
     op.drop_table("signature_set_item")
     op.drop_table("signature_annex")
+    op.drop_index("ix_near_band_near_text_id", table_name="near_band")
+    op.drop_table("near_band")
     op.drop_table("annulment")
     op.drop_index(op.f("ix_signature_version_id"), table_name="signature")
     op.drop_index(op.f("ix_signature_user_id"), table_name="signature")
     op.drop_table("signature")
+    op.drop_index("uq_near_text_part", table_name="near_text")
+    op.drop_index("ix_near_text_user_entities", table_name="near_text")
+    op.drop_index(op.f("ix_near_text_at"), table_name="near_text")
+    op.drop_table("near_text")
+    op.drop_index(
+        "ix_hit_waiting",
+        table_name="hit",
+        sqlite_where=sa.text("case_id IS NULL AND applied NOT IN ('allow', 'tag')"),
+        postgresql_where=sa.text("case_id IS NULL AND applied NOT IN ('allow', 'tag')"),
+    )
+    op.drop_index(op.f("ix_hit_user_id"), table_name="hit")
+    op.drop_index(op.f("ix_hit_usage_record_id"), table_name="hit")
+    op.drop_index("ix_hit_rule_at", table_name="hit")
+    op.drop_index(op.f("ix_hit_case_id"), table_name="hit")
+    op.drop_table("hit")
+    op.drop_index("ix_feature_vector_user_at", table_name="feature_vector")
+    op.drop_index("ix_feature_vector_look_at", table_name="feature_vector")
+    op.drop_index(op.f("ix_feature_vector_at"), table_name="feature_vector")
+    op.drop_table("feature_vector")
     op.drop_index(op.f("ix_exhibit_ceremony_id"), table_name="exhibit")
     op.drop_table("exhibit")
     op.drop_table("entitlement_end")
@@ -2027,6 +3118,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_usage_record_lab"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_day"), table_name="usage_record")
     op.drop_table("usage_record")
+    op.drop_index(op.f("ix_revealed_text_user_id"), table_name="revealed_text")
+    op.drop_table("revealed_text")
     op.drop_table("preview_stop")
     op.drop_table("preview_person")
     op.drop_index("ix_entitlement_person", table_name="entitlement")
@@ -2046,6 +3139,7 @@ def downgrade() -> None:
     )
     op.drop_index(op.f("ix_campaign_version_id"), table_name="campaign")
     op.drop_table("campaign")
+    op.drop_table("backtest_part")
     op.drop_index(op.f("ix_version_comment_version_id"), table_name="version_comment")
     op.drop_table("version_comment")
     op.drop_table("version_author")
@@ -2055,8 +3149,16 @@ def downgrade() -> None:
     op.drop_index("ix_tree_entry_folder", table_name="tree_entry")
     op.drop_index(op.f("ix_tree_entry_blob_sha256"), table_name="tree_entry")
     op.drop_table("tree_entry")
-    op.drop_index(op.f("ix_sanction_case_decision_id"), table_name="sanction")
-    op.drop_table("sanction")
+    op.drop_index(op.f("ix_token_sighting_access_token_id"), table_name="token_sighting")
+    op.drop_table("token_sighting")
+    op.drop_table("rule_purpose")
+    op.drop_index(op.f("ix_rule_move_rule_id"), table_name="rule_move")
+    op.drop_table("rule_move")
+    op.drop_table("rule_example")
+    op.drop_table("rule_clause")
+    op.drop_index(op.f("ix_reveal_reader_id"), table_name="reveal")
+    op.drop_index(op.f("ix_reveal_case_id"), table_name="reveal")
+    op.drop_table("reveal")
     op.drop_table("resolution")
     op.drop_index(
         "uq_rendition_prevailing",
@@ -2069,10 +3171,30 @@ def downgrade() -> None:
     op.drop_table("ref")
     op.drop_index(op.f("ix_preview_version_id"), table_name="preview")
     op.drop_table("preview")
+    op.drop_table("exemption_clause")
+    op.drop_index(
+        "uq_evidence_hold_open",
+        table_name="evidence_hold",
+        sqlite_where=sa.text("released_at IS NULL"),
+        postgresql_where=sa.text("released_at IS NULL"),
+    )
+    op.drop_index(op.f("ix_evidence_hold_case_id"), table_name="evidence_hold")
+    op.drop_table("evidence_hold")
+    op.drop_index(op.f("ix_evidence_case_id"), table_name="evidence")
+    op.drop_table("evidence")
     op.drop_index(op.f("ix_device_code_network"), table_name="device_code")
     op.drop_index(op.f("ix_device_code_expires_at"), table_name="device_code")
     op.drop_table("device_code")
-    op.drop_table("appeal")
+    op.drop_index(op.f("ix_content_term_term"), table_name="content_term")
+    op.drop_table("content_term")
+    op.drop_index(op.f("ix_case_note_case_id"), table_name="case_note")
+    op.drop_table("case_note")
+    op.drop_index(op.f("ix_case_link_ref"), table_name="case_link")
+    op.drop_table("case_link")
+    op.drop_index(op.f("ix_backtest_rule_id"), table_name="backtest")
+    op.drop_table("backtest")
+    op.drop_index(op.f("ix_appeal_message_appeal_id"), table_name="appeal_message")
+    op.drop_table("appeal_message")
     op.drop_table("after_review")
     op.drop_table("access_token_scope")
     op.drop_table("access_token_model")
@@ -2085,6 +3207,19 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_access_request_user_id"), table_name="access_request")
     op.drop_index("ix_access_request_state", table_name="access_request")
     op.drop_table("access_request")
+    op.drop_index(
+        "uq_text_consent_open",
+        table_name="text_consent",
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.drop_index(op.f("ix_text_consent_user_id"), table_name="text_consent")
+    op.drop_table("text_consent")
+    op.drop_index(op.f("ix_strike_user_id"), table_name="strike")
+    op.drop_table("strike")
+    op.drop_index(op.f("ix_sanction_user_id"), table_name="sanction")
+    op.drop_index(op.f("ix_sanction_decision_ref"), table_name="sanction")
+    op.drop_table("sanction")
     op.drop_table("salt")
     op.drop_index(
         "uq_role_holding_live",
@@ -2094,6 +3229,7 @@ def downgrade() -> None:
     )
     op.drop_index(op.f("ix_role_holding_user_id"), table_name="role_holding")
     op.drop_table("role_holding")
+    op.drop_table("retention")
     op.drop_index(
         "uq_requirement_open",
         table_name="requirement",
@@ -2102,6 +3238,12 @@ def downgrade() -> None:
     )
     op.drop_table("requirement")
     op.drop_table("request_form")
+    op.drop_index(op.f("ix_report_subject_ref"), table_name="report")
+    op.drop_index(op.f("ix_report_reporter_id"), table_name="report")
+    op.drop_index(op.f("ix_report_network"), table_name="report")
+    op.drop_index(op.f("ix_report_email"), table_name="report")
+    op.drop_index(op.f("ix_report_case_ref"), table_name="report")
+    op.drop_table("report")
     op.drop_table("quota")
     op.drop_table("profile")
     op.drop_table("password")
@@ -2119,19 +3261,35 @@ def downgrade() -> None:
     )
     op.drop_table("license_version")
     op.drop_table("former_name")
+    op.drop_index(op.f("ix_exemption_user_id"), table_name="exemption")
+    op.drop_table("exemption")
     op.drop_index(op.f("ix_device_mistake_user_id"), table_name="device_mistake")
     op.drop_index(op.f("ix_device_mistake_at"), table_name="device_mistake")
     op.drop_table("device_mistake")
+    op.drop_index(
+        "uq_detection_rule_enforcing",
+        table_name="detection_rule",
+        sqlite_where=sa.text("mode = 'enforcing'"),
+        postgresql_where=sa.text("mode = 'enforcing'"),
+    )
+    op.drop_table("detection_rule")
     op.drop_table("daily_checkpoint")
     op.drop_table("cosignature")
+    op.drop_index(op.f("ix_content_user_id"), table_name="content")
+    op.drop_index(op.f("ix_content_month"), table_name="content")
+    op.drop_index(op.f("ix_content_held_for"), table_name="content")
+    op.drop_index(op.f("ix_content_delete_after"), table_name="content")
+    op.drop_table("content")
     op.drop_index(op.f("ix_commit__revision"), table_name="commit_")
     op.drop_index(op.f("ix_commit__model_id"), table_name="commit_")
     op.drop_table("commit_")
     op.drop_index(op.f("ix_clause_text_clause_id"), table_name="clause_text")
     op.drop_table("clause_text")
     op.drop_table("clause_change")
-    op.drop_index(op.f("ix_case_decision_user_id"), table_name="case_decision")
-    op.drop_table("case_decision")
+    op.drop_index(op.f("ix_case_file_user_id"), table_name="case_file")
+    op.drop_index(op.f("ix_case_file_subject_ref"), table_name="case_file")
+    op.drop_index("ix_case_file_queue", table_name="case_file")
+    op.drop_table("case_file")
     op.drop_index(
         "uq_card_revision_draft",
         table_name="card_revision",
@@ -2139,6 +3297,8 @@ def downgrade() -> None:
         postgresql_where=sa.text("state = 'draft'"),
     )
     op.drop_table("card_revision")
+    op.drop_index(op.f("ix_appeal_user_id"), table_name="appeal")
+    op.drop_table("appeal")
     op.drop_index(op.f("ix_access_token_user_id"), table_name="access_token")
     op.drop_table("access_token")
     op.drop_table("user_account")
@@ -2149,14 +3309,19 @@ def downgrade() -> None:
     op.drop_table("receipt")
     op.drop_index(op.f("ix_proposal_subject_ref"), table_name="proposal")
     op.drop_table("proposal")
+    op.drop_table("phrase_bank")
     op.drop_index(op.f("ix_notice_recipient_id"), table_name="notice")
     op.drop_index("ix_notice_due", table_name="notice", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_table("notice")
     op.drop_table("node")
+    op.drop_table("monthly_report")
     op.drop_index(op.f("ix_login_failure_at"), table_name="login_failure")
     op.drop_index(op.f("ix_login_failure_address_hmac"), table_name="login_failure")
     op.drop_table("login_failure")
     op.drop_table("license")
+    op.drop_index(op.f("ix_leak_report_settled_at"), table_name="leak_report")
+    op.drop_index(op.f("ix_leak_report_network"), table_name="leak_report")
+    op.drop_table("leak_report")
     op.drop_index(
         "ix_leaf_pending",
         table_name="leaf",
@@ -2168,7 +3333,10 @@ def downgrade() -> None:
     op.drop_table("facts_version")
     op.drop_table("clause")
     op.drop_table("checkpoint")
+    op.drop_index(op.f("ix_case_finding_case_id"), table_name="case_finding")
+    op.drop_table("case_finding")
     op.drop_table("blob")
+    op.drop_table("batch")
     op.drop_index(op.f("ix_audit_event_subject"), table_name="audit_event")
     op.drop_index(op.f("ix_audit_event_name"), table_name="audit_event")
     op.drop_index(op.f("ix_audit_event_at"), table_name="audit_event")
