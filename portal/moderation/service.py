@@ -18,9 +18,9 @@ from portal.core.actor import SYSTEM, Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid, NotFound
 from portal.core.ids import public_id
-from portal.identity import service as identity
 from portal.licensing import service as licensing
 from portal.licensing.models import Signature
+from portal.logins import service as logins
 from portal.moderation import rules
 from portal.moderation.models import Appeal, CaseDecision, Sanction, StatementClause, StatementOfReasons
 from portal.moderation.rules import AppealOutcome, AppealState, Citation, DecisionState, Effects, NoticePreview
@@ -112,7 +112,7 @@ def suspend(
     )  # fmt: skip
     audit.record(session, event, by=by, now=now)
     recompute(session, user_id=user_id, by=by, now=now)
-    identity.end_sessions(session, user_id=user_id, reason="suspended", by=by, now=now)
+    logins.end_sessions(session, user_id=user_id, reason="suspended", by=by, now=now)
     subject = "Your account is suspended"
     _tell(session, user, kind="suspension", ref=notice.ref, subject=subject, body=notice.text, now=now)
     return decision

@@ -15,7 +15,7 @@ from portal.accounts.rules import Role, Standing
 from portal.audit.models import AuditEvent
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict, Invalid, NotFound, Refused
-from portal.identity.models import LoginSession
+from portal.logins.models import LoginSession
 from portal.moderation import service
 from portal.moderation.models import Appeal, CaseDecision, Sanction, StatementOfReasons
 from portal.moderation.rules import AppealOutcome, AppealState, DecisionState

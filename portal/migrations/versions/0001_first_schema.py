@@ -311,6 +311,13 @@ APPEND_ONLY = {
 
 def upgrade() -> None:
     op.create_table(
+        "answered_challenge",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_answered_challenge")),
+    )
+    op.create_index(op.f("ix_answered_challenge_at"), "answered_challenge", ["at"], unique=False)
+    op.create_table(
         "audit_event",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -466,12 +473,12 @@ def upgrade() -> None:
     op.create_table(
         "login_failure",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("address_hmac", sa.String(), nullable=False),
+        sa.Column("attempt_hmac", sa.String(), nullable=False),
         sa.Column("at", Utc(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_login_failure")),
     )
-    op.create_index(op.f("ix_login_failure_address_hmac"), "login_failure", ["address_hmac"], unique=False)
     op.create_index(op.f("ix_login_failure_at"), "login_failure", ["at"], unique=False)
+    op.create_index(op.f("ix_login_failure_attempt_hmac"), "login_failure", ["attempt_hmac"], unique=False)
     op.create_table(
         "node",
         sa.Column("level", sa.Integer(), autoincrement=False, nullable=False),
@@ -899,16 +906,35 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN ('draft', 'in_review', 'approved')"),
     )
     op.create_table(
+        "linked_identity",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("issuer", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("linked_at", Utc(), nullable=False),
+        sa.Column("last_used_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_linked_identity_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_linked_identity")),
+        sa.UniqueConstraint("issuer", "subject", name="uq_linked_identity_issuer_subject"),
+        sa.UniqueConstraint("public_id", name=op.f("uq_linked_identity_public_id")),
+    )
+    op.create_index(op.f("ix_linked_identity_user_id"), "linked_identity", ["user_id"], unique=False)
+    op.create_table(
         "login_session",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("reference_hmac", sa.String(), nullable=False),
         sa.Column("means", sa.String(), nullable=False),
+        sa.Column("level", sa.Integer(), nullable=False),
         sa.Column("created_at", Utc(), nullable=False),
         sa.Column("proved_at", Utc(), nullable=False),
         sa.Column("last_used_at", Utc(), nullable=False),
         sa.Column("ended_at", Utc(), nullable=True),
         sa.Column("user_agent", sa.String(), nullable=False),
+        sa.CheckConstraint("level BETWEEN 0 AND 2", name=op.f("ck_login_session_level")),
         sa.ForeignKeyConstraint(
             ["user_id"], ["user_account.id"], name=op.f("fk_login_session_user_id"), ondelete="RESTRICT"
         ),
@@ -965,6 +991,24 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_one_time_link_user_id"), "one_time_link", ["user_id"], unique=False)
     op.create_table(
+        "passkey",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("credential_id", sa.LargeBinary(), nullable=False),
+        sa.Column("public_key", sa.LargeBinary(), nullable=False),
+        sa.Column("sign_count", sa.BigInteger(), nullable=False),
+        sa.Column("synced", sa.Boolean(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("made_at", Utc(), nullable=False),
+        sa.Column("last_used_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_passkey_user_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_passkey")),
+        sa.UniqueConstraint("credential_id", name=op.f("uq_passkey_credential_id")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_passkey_public_id")),
+    )
+    op.create_index(op.f("ix_passkey_user_id"), "passkey", ["user_id"], unique=False)
+    op.create_table(
         "password",
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
@@ -997,6 +1041,20 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_quota_user_id"), ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_quota")),
     )
+    op.create_table(
+        "recovery_code",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("code_hmac", sa.String(), nullable=False),
+        sa.Column("made_at", Utc(), nullable=False),
+        sa.Column("used_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_recovery_code_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_recovery_code")),
+        sa.UniqueConstraint("code_hmac", name=op.f("uq_recovery_code_code_hmac")),
+    )
+    op.create_index(op.f("ix_recovery_code_user_id"), "recovery_code", ["user_id"], unique=False)
     op.create_table(
         "request_form",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1108,6 +1166,18 @@ def upgrade() -> None:
             ["event_ref"], ["audit_event.public_id"], name=op.f("fk_salt_event_ref"), ondelete="RESTRICT"
         ),
         sa.PrimaryKeyConstraint("event_ref", name=op.f("pk_salt")),
+    )
+    op.create_table(
+        "totp_secret",
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("locked", sa.LargeBinary(), nullable=False),
+        sa.Column("made_at", Utc(), nullable=False),
+        sa.Column("confirmed_at", Utc(), nullable=True),
+        sa.Column("last_step", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_totp_secret_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("user_id", name=op.f("pk_totp_secret")),
     )
     op.create_table(
         "access_request",
@@ -2085,6 +2155,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_access_request_user_id"), table_name="access_request")
     op.drop_index("ix_access_request_state", table_name="access_request")
     op.drop_table("access_request")
+    op.drop_table("totp_secret")
     op.drop_table("salt")
     op.drop_index(
         "uq_role_holding_live",
@@ -2102,15 +2173,21 @@ def downgrade() -> None:
     )
     op.drop_table("requirement")
     op.drop_table("request_form")
+    op.drop_index(op.f("ix_recovery_code_user_id"), table_name="recovery_code")
+    op.drop_table("recovery_code")
     op.drop_table("quota")
     op.drop_table("profile")
     op.drop_table("password")
+    op.drop_index(op.f("ix_passkey_user_id"), table_name="passkey")
+    op.drop_table("passkey")
     op.drop_index(op.f("ix_one_time_link_user_id"), table_name="one_time_link")
     op.drop_table("one_time_link")
     op.drop_index(op.f("ix_notice_event_notice_id"), table_name="notice_event")
     op.drop_table("notice_event")
     op.drop_index(op.f("ix_login_session_user_id"), table_name="login_session")
     op.drop_table("login_session")
+    op.drop_index(op.f("ix_linked_identity_user_id"), table_name="linked_identity")
+    op.drop_table("linked_identity")
     op.drop_index(
         "uq_license_version_draft",
         table_name="license_version",
@@ -2153,8 +2230,8 @@ def downgrade() -> None:
     op.drop_index("ix_notice_due", table_name="notice", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_table("notice")
     op.drop_table("node")
+    op.drop_index(op.f("ix_login_failure_attempt_hmac"), table_name="login_failure")
     op.drop_index(op.f("ix_login_failure_at"), table_name="login_failure")
-    op.drop_index(op.f("ix_login_failure_address_hmac"), table_name="login_failure")
     op.drop_table("login_failure")
     op.drop_table("license")
     op.drop_index(
@@ -2174,6 +2251,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_audit_event_at"), table_name="audit_event")
     op.drop_index(op.f("ix_audit_event_actor"), table_name="audit_event")
     op.drop_table("audit_event")
+    op.drop_index(op.f("ix_answered_challenge_at"), table_name="answered_challenge")
+    op.drop_table("answered_challenge")
     if op.get_bind().dialect.name == "postgresql":
         for table in APPEND_ONLY:
             op.execute(f"DROP FUNCTION ao_{table}()")
