@@ -17,6 +17,7 @@ from portal.banks.rules import plain
 from portal.banks.service import Found, Scanner
 from portal.contents import service as contents
 from portal.core.clock import utcnow
+from portal.core.networks import network_of
 from portal.detection import service as detection
 from portal.detection.rules import REFUSING, RuleSet, Spent, Use
 from portal.detection.rules import Found as Hit
@@ -25,7 +26,7 @@ from portal.edge.fresh import Fresh
 from portal.edge.handover import Handover
 from portal.edge.routes import Answer, Headers, Request
 from portal.features import service as features
-from portal.features.rules import Networks, Pace, Vector, inline_text, network_of
+from portal.features.rules import Networks, Pace, Vector, inline_text
 
 ROUTE = "completions"
 WINDOW, OVERLAP = 256, 64

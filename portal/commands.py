@@ -170,6 +170,18 @@ def members_reinstate(email: str, reason: str) -> None:
     click.echo(f"{email} is active")
 
 
+@members.command("reset-factors")
+@click.argument("email")
+def members_reset_factors(email: str) -> None:
+    """Remove the second factors of somebody who lost them, once you know that it is they; they are told by mail."""
+    from portal.factors import service
+
+    with work() as (session, settings):
+        user = person(session, email)
+        had = service.remove_all(session, user=user, by=SYSTEM, base_url=settings.base_url, now=utcnow())
+    click.echo(f"{email} signs in with a password alone now." if had else f"{email} has no second factor.")
+
+
 @click.group()
 def licenses() -> None:
     """License texts."""

@@ -1,6 +1,7 @@
 """The control plane, composed: every package's pages, and what they need from below and from outside."""
 
 from importlib import import_module
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask, Request
@@ -8,12 +9,17 @@ from sqlalchemy.orm import Session
 
 from gated_inference import openapi as inference_api
 from gated_inference.page import completer
-from portal.adapters import authority, hub, markup, pades, pdf, seal_key
+from portal.adapters import authority, hub, markup, oidc, pades, pdf, seal_key
+from portal.adapters.guessing import Guesser
 from portal.adapters.hashing import Hasher
 from portal.adapters.month_keys import MonthKeys
+from portal.adapters.passkeys import Passkeys
 from portal.adapters.puzzles import Puzzles
+from portal.adapters.rates import Rates
 from portal.adapters.scanner_keys import ScannerKeys
 from portal.adapters.signing_key import open_key
+from portal.adapters.squares import square_code
+from portal.adapters.vault import Vault
 from portal.catalog import service as catalog
 from portal.core.actor import ANONYMOUS, Actor
 from portal.core.build import commit
@@ -22,7 +28,7 @@ from portal.core.config import Settings
 from portal.core.db import make_engine
 from portal.downloads import api as hub_api
 from portal.files.service import Store
-from portal.identity.views import cookie_actor
+from portal.logins.views import cookie_actor
 from portal.proofs.rules import origin_of, vkey
 from portal.tokens import service as tokens
 from portal.uploads.service import Receiver
@@ -32,7 +38,8 @@ from portal.web.app import PortalApp
 
 PAGES = (
     "access.views", "access.api", "accounts.views", "accounts.staff", "audit.staff", "catalog.views", "catalog.staff",
-    "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "identity.views", "licensing.views",
+    "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "factors.views", "identity.views",
+    "logins.views", "licensing.views", "visits.views",
     "drafting.staff", "publishing.staff", "reviews.staff", "annulments.views", "annulments.staff", "signing.views",
     "redress.views", "cases.staff", "casework.staff", "batches.staff", "suggestions.staff",
     "oauth.views", "oauth.api", "people.staff", "campaigns.staff",
@@ -50,6 +57,7 @@ def create_app(settings: Settings) -> PortalApp:
     app.settings = settings
     app.engine = make_engine(settings.database_url)
     app.load_actor = _load_actor(settings)
+    app.rates = Rates()
     app.config.update(
         SECRET_KEY=settings.secret_keys[0], SECRET_KEY_FALLBACKS=list(settings.secret_keys[1:]),
         MAX_CONTENT_LENGTH=FORM_LIMIT, MAX_FORM_MEMORY_SIZE=FORM_LIMIT, MAX_FORM_PARTS=500,
@@ -67,13 +75,18 @@ def create_app(settings: Settings) -> PortalApp:
     for name in PAGES:
         app.register_blueprint(import_module(f"portal.{name}").bp)
     app.extensions.update(
-        hasher=Hasher(), pdf=pdf.render, read_attachment=pdf.attachment, read_card=hub.read_card,
+        hasher=Hasher(guesser=Guesser(Path(settings.password_list) if settings.password_list else None)),
+        passkeys=Passkeys(settings.base_url, templating.PORTAL_NAME), vault=Vault(settings.pepper, "factors"),
+        square_code=square_code, pdf=pdf.render, read_attachment=pdf.attachment, read_card=hub.read_card,
         check_card=hub.check_card, store=Store(settings.folder("blobs")),
         license_asked_for=catalog.asking_for, receipts=settings.folder("receipts"),
     )  # fmt: skip
     app.extensions["month_keys"] = MonthKeys(settings.home / "keys" / "months", settings.pepper)
     app.extensions["puzzles"] = Puzzles(settings.pepper)
     app.extensions["scanner_keys"] = ScannerKeys(settings.scanner_keys)
+    providers = app.extensions["providers"] = oidc.read_providers(settings.providers)
+    app.extensions["provider_doors"] = oidc.open_doors(providers)
+    app.jinja_env.globals["providers"] = providers
     app.extensions["receiver"] = Receiver(app.extensions["store"])
     seal = app.extensions["seal"] = seal_key.open_seal(settings, now=utcnow())
     roots = authority.read_roots(settings.timestamp_root)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from portal.accounts.models import User
+from portal.core.actor import Level
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
 from portal.main import create_app
 from portal.migrations import upgrade
+from tests.running import MANY
 
 
 @cache
@@ -27,8 +29,8 @@ def migrated() -> Path:
 
 
 def make_app(home: Path, **environ: str) -> Any:
-    """Build the app over a fresh SQLite database in `home`."""
-    settings = Settings.from_env({"PORTAL_HOME": str(home), **environ})
+    """Build the app over a fresh SQLite database in `home`, with what production demands of staff."""
+    settings = Settings.from_env({"PORTAL_HOME": str(home), "PORTAL_STAFF_FACTORS": "required", **MANY, **environ})
     shutil.copyfile(migrated(), home / "portal.db")
     app = create_app(settings)
     app.testing = True
@@ -51,12 +53,12 @@ class Client:
 
     def sign_in(self, user: User) -> "Client":
         """Sign in as a person without going through the page."""
-        from portal.identity import service
+        from portal.logins import service
 
         with transaction(self.app.engine) as session:
             reference = service.open_session(
-                session, user_id=user.id, means="password", user_agent="tests", pepper=self.app.settings.pepper,
-                now=utcnow(),
+                session, user_id=user.id, means="passkey", level=Level.TWO, user_agent="tests",
+                pepper=self.app.settings.pepper, now=utcnow(),
             )  # fmt: skip
         self.http.set_cookie("portal", reference)
         return self

@@ -21,8 +21,10 @@ ONE_FILE = Path("portal/static/verify.py")  # people run it by itself; docs/deci
 FUNCTION_LINES = 60
 DOORS = {
     "huggingface_hub": "hub", "weasyprint": "pdf", "smtplib": "mail", "argon2": "hashing", "nh3": "markup",
-    "markdown": "markup", "pypdf": "pdf", "cryptography": "signing_key seal_key",
-    "pyhanko": "pades authority", "pyhanko_certvalidator": "pades authority", "segno": "pdf",
+    "markdown": "markup", "pypdf": "pdf", "cryptography": "signing_key seal_key vault",
+    "pyhanko": "pades authority", "pyhanko_certvalidator": "pades authority", "segno": "squares",
+    "webauthn": "passkeys", "zxcvbn": "guessing", "limits": "rates",
+    "authlib": "oidc", "joserfc": "oidc",
     "asn1crypto": "pades authority seal_key",
 }  # fmt: skip
 TRANSACTIONS = {

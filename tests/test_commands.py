@@ -11,10 +11,12 @@ from portal.cli import main
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
+from portal.factors.models import TotpSecret
 from portal.migrations import upgrade
 from portal.setup import unnamed
 from portal.usage.models import UsageRecord
 from portal.usage.rules import Outcome, day_of
+from tests import conduct
 
 
 @pytest.fixture
@@ -86,6 +88,17 @@ def test_a_role_that_was_given_can_be_taken_again(run: Any) -> None:
         assert user is not None
         assert permissions(session, user_id=user.id, now=utcnow()) == frozenset()
     assert run("staff", "end", "nobody@example.org", "--role", "admin").exit_code == 1
+
+
+def test_the_second_factors_of_somebody_who_lost_them_are_removed(run: Any) -> None:
+    assert run("members", "reset-factors", "nobody@example.org").exit_code == 1
+    now = utcnow()
+    with transaction(run.engine) as session:
+        person = conduct.person(session, "ann", now)
+        session.add(TotpSecret(user_id=person.id, locked=b"x", made_at=now, confirmed_at=now))
+    email = "ann@conduct.example"
+    assert run("members", "reset-factors", email).output == f"{email} signs in with a password alone now.\n"
+    assert run("members", "reset-factors", email).output == f"{email} has no second factor.\n"
 
 
 def test_who_starts_the_portal_hears_what_the_license_promises_and_nobody_named() -> None:

@@ -10,12 +10,14 @@ from threading import BoundedSemaphore
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from portal.adapters.guessing import Guesser
 from portal.core.errors import Unavailable
 
 MEMORY_KIB = 19 * 1024
 PASSES = 2
 LANES = 1
 WAIT_SECONDS = 5.0
+QUEUE = 16
 
 
 def cores() -> int:
@@ -24,17 +26,20 @@ def cores() -> int:
 
 
 class Hasher:
-    """Makes and checks password digests, never more at once than there are cores.
+    """Makes and checks password digests, never more at once than there are cores, and few that wait.
 
     Args:
         at_once: digests computed at the same time; by default one for each core.
         wait: seconds that a call waits for its turn before it gives up.
+        guesser: judges new passwords.
     """
 
-    def __init__(self, at_once: int | None = None, wait: float = WAIT_SECONDS) -> None:
+    def __init__(self, at_once: int | None = None, wait: float = WAIT_SECONDS, guesser: Guesser | None = None) -> None:
+        self.weakness = (guesser or Guesser()).weakness
         self._argon2 = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES, type=Type.ID)
         self._turns = BoundedSemaphore(at_once or cores())
         self._wait = wait
+        self._queue = BoundedSemaphore(QUEUE + (at_once or cores()))
         self._nobody = self._argon2.hash(secrets.token_bytes(16))
 
     def hash(self, password: str) -> str:
@@ -64,12 +69,18 @@ class Hasher:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(timeout=self._wait):
-            raise Unavailable("sign_in_busy", "Too many people sign in at this moment. Try again in a few seconds.")
+        busy = Unavailable("sign_in_busy", "Too many people sign in at this moment. Try again in a few seconds.")
+        if not self._queue.acquire(blocking=False):
+            raise busy  # at once: whoever waits keeps a thread from pages
         try:
-            yield
+            if not self._turns.acquire(timeout=self._wait):
+                raise busy
+            try:
+                yield
+            finally:
+                self._turns.release()
         finally:
-            self._turns.release()
+            self._queue.release()
 
 
 def _bytes(password: str) -> bytes:

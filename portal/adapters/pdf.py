@@ -11,11 +11,11 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import segno
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
+from portal.adapters.squares import square_code
 from portal.core.errors import Unavailable
 
 # What is wrong with a file is said by whoever asked, once.
@@ -93,24 +93,9 @@ def render(html: str, *, attachments: Sequence[Attached] = ()) -> bytes:
 def receipt(evidence: bytes, **values: Any) -> bytes:
     """Draw the receipt of a signature with its evidence inside, without a web request around it."""
     daily = values.get("daily")
-    code = _square_code(daily.text) if daily else None
+    code = square_code(daily.text) if daily else None
     html = _templates().get_template("receipt.html").render(**{**values, "daily": daily, "code": code})
     return render(html, attachments=[Attached(EVIDENCE, evidence, "What this receipt states, as it was hashed")])
-
-
-@dataclass(frozen=True)
-class SquareCode:
-    """Words as a QR code: how many squares it is wide, and its dark ones as the path of a drawing."""
-
-    width: int
-    path: str
-
-
-def _square_code(words: str) -> SquareCode:
-    made = segno.make(words, error="m", micro=False, encoding="utf-8")
-    rows = [list(row) for row in made.matrix_iter(border=0)]
-    dark = [f"M{x} {y}h1v1h-1z" for y, row in enumerate(rows) for x, module in enumerate(row) if module]
-    return SquareCode(len(rows), "".join(dark))
 
 
 @lru_cache(maxsize=1)

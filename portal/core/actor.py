@@ -1,7 +1,18 @@
 """Who acts, by what means, with what powers."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import IntEnum
+
+FRESH = timedelta(minutes=15)
+
+
+class Level(IntEnum):
+    """How firmly a person proved who they are: not wholly yet, by one factor, or by two."""
+
+    NONE = 0
+    ONE = 1
+    TWO = 2
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,8 @@ class Actor:
         login_session_id: set when a cookie proved the person.
         touch_due: the login session's last use is old enough to be written anew.
         proved_at: when the person last proved who they are in this login session.
+        level: how firmly they did.
+        withheld: staff permissions that this login session does not carry, for want of a second factor.
     """
 
     user_id: int | None = None
@@ -31,6 +44,8 @@ class Actor:
     login_session_id: int | None = None
     touch_due: bool = False
     proved_at: datetime | None = None
+    level: Level = Level.NONE
+    withheld: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def is_signed_in(self) -> bool:
@@ -41,6 +56,10 @@ class Actor:
     def is_staff(self) -> bool:
         """Say whether the person holds any staff permission."""
         return bool(self.permissions)
+
+    def is_fresh(self, now: datetime) -> bool:
+        """Say whether the person proved who they are lately enough for what is grave."""
+        return self.proved_at is not None and now - self.proved_at < FRESH
 
     @property
     def id(self) -> int:

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from portal.core.actor import Level
+
 ENVIRONMENTS = ("development", "production")
 DURABILITIES = ("process", "power-loss")
+STAFF_FACTORS = ("required", "offered")
 SECRET_NAMES = frozenset({"secret_keys", "database_url", "mail_url", "seal_passphrase", "timestamp_url"})
 HIDDEN = frozenset({"secret_keys", "seal_passphrase"})
 SOCKET_LIMIT = 100
@@ -42,6 +45,11 @@ class Settings:
         engines: ``embedded``, or the path of a TOML file of OpenAI-compatible servers.
         durability: ``process`` or ``power-loss``.
         trusted_proxies: addresses or networks, separated by commas, that may say whose request they pass on.
+        staff_factors: ``required`` or ``offered``: whether staff need a second factor to act; production requires it.
+        providers: the path of a TOML file of identity providers with which people may sign in; empty for none.
+        entries_per_minute: attempts to sign in or up, and the like, of one neighborhood of network addresses.
+        pages_per_minute, calls_per_minute: pages of one person, and calls of one access token, beside model output.
+        password_list: file of known passwords, as SHA-1 in order, that nobody may choose; empty for none.
         secret_keys: keys that sign cookies and forms; the first signs, all verify.
         seal_pkcs12: PKCS#12 file with the key and certificate that seal receipts; empty for a key made at first start.
         seal_passphrase: opens that file.
@@ -71,6 +79,12 @@ class Settings:
     engines: str = "embedded"
     durability: str = "process"
     trusted_proxies: tuple[str, ...] = ()
+    staff_factors: str = "offered"
+    providers: str = ""
+    password_list: str = ""
+    entries_per_minute: int = 30
+    pages_per_minute: int = 600
+    calls_per_minute: int = 6000
     secret_keys: tuple[str, ...] = ()
     seal_pkcs12: str = ""
     seal_passphrase: str = ""
@@ -97,6 +111,11 @@ class Settings:
     def is_secure(self) -> bool:
         """Say whether people reach the portal over https."""
         return self.base_url.startswith("https://")
+
+    @property
+    def staff_level(self) -> Level:
+        """How firmly staff must prove who they are before their roles carry any power."""
+        return Level.TWO if self.staff_factors == "required" else Level.ONE
 
     @property
     def engine_socket(self) -> Path:
@@ -223,6 +242,8 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         env=env, home=home, host=host, port=port, base_url=base_url, database_url=database_url, mail_url=mail_url,
         engines=str(values.get("engines", "embedded")), durability=_one_of("durability", DURABILITIES, values, sources),
         trusted_proxies=_networks(values, sources), secret_keys=keys,
+        staff_factors=_staff_factors(env, values, sources), password_list=_password_list(values, sources),
+        providers=str(values.get("providers", "")),
         seal_pkcs12=str(values.get("seal_pkcs12", "")), pepper=pepper, sources=sources,
         seal_passphrase=str(values.get("seal_passphrase", "")), timestamp_url=timestamp_url,
         log_mail=_mail("log_mail", values, sources), contact=_mail("contact", values, sources),
@@ -230,9 +251,28 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         timestamp_root=str(values.get("timestamp_root", "")), witnesses=str(values.get("witnesses", "")),
         campaign_unreached_limit=_share("campaign_unreached_limit", 0.05, values, sources),
         upload_file_gb=_count("upload_file_gb", 50, values, sources),
-        upload_commit_mb=_count("upload_commit_mb", 512, values, sources), scanner_keys=scanner_keys,
+        entries_per_minute=_count("entries_per_minute", 30, values, sources),
+        pages_per_minute=_count("pages_per_minute", 600, values, sources),
+        calls_per_minute=_count("calls_per_minute", 6000, values, sources),
+                upload_commit_mb=_count("upload_commit_mb", 512, values, sources), scanner_keys=scanner_keys,
         judges=str(values.get("judges", "")),
     )  # fmt: skip
+
+
+def _staff_factors(env: str, values: dict[str, Any], sources: Mapping[str, str]) -> str:
+    if env != "production":
+        return _one_of("staff_factors", STAFF_FACTORS[::-1], values, sources)
+    chosen = _one_of("staff_factors", STAFF_FACTORS, values, sources)
+    if chosen != "required":
+        raise _bad("staff_factors", "production requires a second factor of staff", sources)
+    return chosen
+
+
+def _password_list(values: dict[str, Any], sources: Mapping[str, str]) -> str:
+    path = str(values.get("password_list", ""))
+    if path and not Path(path).is_file():
+        raise _bad("password_list", f"there is no file {path}", sources)
+    return path
 
 
 def _one_of(name: str, known: tuple[str, ...], values: dict[str, Any], sources: Mapping[str, str]) -> str:

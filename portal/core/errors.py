@@ -53,6 +53,13 @@ class Unauthenticated(PortalError):
     title = "Sign in first"
 
 
+class StepUp(PortalError):
+    """The caller is known and has to prove it more firmly, or anew, at the page in `url`."""
+
+    status = 403
+    title = "Prove that it is you"
+
+
 class TooMany(PortalError):
     """A limit is used up for now.
 

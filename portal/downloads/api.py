@@ -150,7 +150,7 @@ def _with_files(row: About) -> About:
 
 
 @bp.get(REPO)
-@token()
+@token(unlimited=True)
 def repo(kind: str, namespace: str, name: str) -> ResponseReturnValue:
     """Describe a model at its newest commit; one without weights has a card and no commit."""
     found = _visible(kind, namespace, name)
@@ -158,7 +158,7 @@ def repo(kind: str, namespace: str, name: str) -> ResponseReturnValue:
 
 
 @bp.get(f"{REPO}/revision/<path:rest>")
-@token()
+@token(unlimited=True)
 def revision(kind: str, namespace: str, name: str, rest: str) -> ResponseReturnValue:
     """Describe a model at a revision."""
     del rest  # read from the raw address, where a slash within a revision is told from one after it

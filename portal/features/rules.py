@@ -4,8 +4,6 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
 
 Value = bool | float | int | str | frozenset[str]
 Vector = dict[str, Value]
@@ -246,18 +244,6 @@ class Networks:
             del now[network]
             if not now:
                 self._now.pop(token, None)
-
-
-@lru_cache(4_096)
-def network_of(address: str) -> str:
-    """Return the network of an address: /24, or /48; nothing for what is no address."""
-    try:
-        known = ip_address(address)
-    except ValueError:
-        return ""
-    if isinstance(known, IPv6Address) and known.ipv4_mapped is not None:
-        known = known.ipv4_mapped
-    return str(ip_network((known, 24 if known.version == 4 else 48), strict=False))  # noqa: PLR2004
 
 
 def inline_text(text: str) -> str:

@@ -9,16 +9,18 @@ from portal.accounts.forms import AboutForm, by
 from portal.accounts.rules import check_email
 from portal.core.errors import Invalid
 from portal.identity.rules import PASSWORD_MIN, check_password
+from portal.web.app import app_service
 from portal.web.forms import PortalForm
 
-PASSWORD_HINT = f"At least {PASSWORD_MIN} characters. A few unrelated words are easy to remember and hard to guess."
+HINT = "A few unrelated words are easy to remember and hard to guess. {} characters or more."
 
 
 def fit(form: Any, field: Any) -> None:
     """Check a new password."""
     email = form["email"].data if "email" in form else ""
+    least, weakness = getattr(form, "least", PASSWORD_MIN), app_service("hasher").weakness
     try:
-        check_password(str(field.data or ""), email=str(email or ""))
+        check_password(str(field.data or ""), email=str(email or ""), least=least, weakness=weakness)
     except Invalid as error:
         raise ValidationError(error.message) from None
 
@@ -35,7 +37,7 @@ class SignUpForm(AboutForm):
     """What an account begins with."""
 
     email = EmailField("E-mail", validators=[by(check_email)])
-    password = PasswordField("Password", description=PASSWORD_HINT, validators=[fit])
+    password = PasswordField("Password", description=HINT.format(PASSWORD_MIN), validators=[fit])
 
 
 class AskResetForm(PortalForm):
@@ -45,9 +47,19 @@ class AskResetForm(PortalForm):
 
 
 class NewPasswordForm(PortalForm):
-    """A new password."""
+    """A new password.
 
-    password = PasswordField("New password", description=PASSWORD_HINT, validators=[fit])
+    Attributes:
+        least: how many characters it needs.
+    """
+
+    least = PASSWORD_MIN
+    password = PasswordField("New password", validators=[fit])
+
+    @property
+    def hint(self) -> str:
+        """How long the password has to be, in words."""
+        return HINT.format(self.least)
 
 
 class ChangePasswordForm(NewPasswordForm):

@@ -19,22 +19,6 @@ class Password(Base):
     changed_at: Mapped[datetime]
 
 
-class LoginSession(Base):
-    """A browser in which a person is signed in; the cookie's value is stored as an HMAC."""
-
-    __tablename__ = "login_session"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="RESTRICT"), index=True)
-    reference_hmac: Mapped[str] = mapped_column(unique=True)
-    means: Mapped[str]
-    created_at: Mapped[datetime]
-    proved_at: Mapped[datetime]
-    last_used_at: Mapped[datetime]
-    ended_at: Mapped[datetime | None]
-    user_agent: Mapped[str] = mapped_column(default="")
-
-
 class OneTimeLink(Base):
     """A link that proves control of an address or an invitation, once and for a while; stored as an HMAC."""
 
@@ -47,13 +31,3 @@ class OneTimeLink(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
-
-
-class LoginFailure(Base):
-    """A failed attempt to sign in, by a digest of the address, so that trying again grows slower."""
-
-    __tablename__ = "login_failure"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    address_hmac: Mapped[str] = mapped_column(index=True)
-    at: Mapped[datetime] = mapped_column(index=True)

@@ -21,7 +21,7 @@ from portal.core.actor import Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, NotFound, Refused
 from portal.detection import service as detection
-from portal.identity import service as identity
+from portal.logins import service as logins
 from portal.moderation import rules
 from portal.moderation.models import CaseDecision
 from portal.moderation.rules import DecisionState, Finding, Order
@@ -231,7 +231,7 @@ def _impose(  # noqa: PLR0917 - what a decision consists of
         )  # fmt: skip
     sanctions.recompute(session, user_id=user.id, by=by, now=now)
     if any(row.kind in SHUT_OUT for row in rows):
-        identity.end_sessions(session, user_id=user.id, reason="suspended", by=by, now=now)
+        logins.end_sessions(session, user_id=user.id, reason="suspended", by=by, now=now)
 
 
 def suspend(

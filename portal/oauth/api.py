@@ -8,7 +8,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from portal.core.clock import utcnow
 from portal.core.errors import PortalError, TooMany, Unauthenticated
-from portal.identity.rules import network_of
+from portal.core.networks import network_of
 from portal.oauth import rules, service
 from portal.oauth.rules import OAuthError
 from portal.web.app import db, settings

@@ -12,7 +12,7 @@ from portal.access.rules import Reason
 from portal.access.views import checklist
 from portal.core.clock import utcnow
 from portal.core.errors import Conflict, Invalid, TooMany
-from portal.identity.rules import network_of
+from portal.core.networks import network_of
 from portal.oauth import rules, service
 from portal.oauth.forms import SCOPE_WORDS, DeviceForm, TokenForm, TrialForm
 from portal.oauth.models import DeviceCode

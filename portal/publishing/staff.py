@@ -183,7 +183,7 @@ def request_changes(slug: str, number: str) -> ResponseReturnValue:
 
 
 @bp.route("/staff/licenses/<slug>/<number>/approve", methods=["GET", "POST"])
-@staff(Permission.LICENSES_PUBLISH)
+@staff(Permission.LICENSES_PUBLISH, fresh=True)
 def approve(slug: str, number: str) -> ResponseReturnValue:
     """Approve a version; below the weight of its clause changes one person proposes that and another confirms."""
     found, form, floor = _find(slug, number), ReasonForm(), drafting.floor(db(), version=_find(slug, number))
@@ -209,7 +209,7 @@ def approve(slug: str, number: str) -> ResponseReturnValue:
 
 
 @bp.route("/staff/licenses/<slug>/<number>/publish-now", methods=["GET", "POST"])
-@staff(Permission.LICENSES_PUBLISH)
+@staff(Permission.LICENSES_PUBLISH, fresh=True)
 def publish_now(slug: str, number: str) -> ResponseReturnValue:
     """Propose, or confirm as a second person, that an approved version is in force at once."""
     found, form = _find(slug, number), ReasonForm()
@@ -245,7 +245,7 @@ def cancel(slug: str, number: str) -> ResponseReturnValue:
 
 
 @bp.route("/staff/licenses/<slug>/<number>/retire", methods=["GET", "POST"])
-@staff(Permission.LICENSES_PUBLISH)
+@staff(Permission.LICENSES_PUBLISH, fresh=True)
 def retire(slug: str, number: str) -> ResponseReturnValue:
     """Take a version out of use for good."""
     found = _find(slug, number)

@@ -16,9 +16,9 @@ from portal.clauses.rules import Part
 from portal.core.actor import ANONYMOUS, SYSTEM, Actor
 from portal.core.errors import NotFound
 from portal.core.ids import public_id
-from portal.identity import rules as identity
 from portal.licensing import rules as licensing_rules
 from portal.licensing import service as licensing
+from portal.logins.rules import Secret, new_secret, sealed
 from portal.moderation.models import CaseDecision
 from portal.moderation.rules import DecisionState, Finding
 from portal.notices import service as notices
@@ -79,7 +79,7 @@ def file(
     """
     if (earlier := _same(session, by, told, puzzle)) is not None:
         return earlier
-    where = identity.sealed(identity.Secret.ATTEMPT, network, pepper)
+    where = sealed(Secret.ATTEMPT, network, pepper)
     recent = sa.select(sa.func.count()).select_from(Report)
     rules.check_pace(session.scalar(recent.where(Report.network == where, Report.filed_at > now - rules.WINDOW)) or 0)
     report = Report(
@@ -96,8 +96,8 @@ def file(
         _attach(session, report, by, now)
         _received(session, report, base_url, now)
     else:
-        secret = identity.new_secret()
-        report.secret_hmac = identity.sealed(identity.Secret.LINK, secret, pepper)
+        secret = new_secret()
+        report.secret_hmac = sealed(Secret.LINK, secret, pepper)
         body = rules.compose_confirm(base_url=base_url, secret=secret)
         _queue(session, report, "Confirm your report", body, now, secret=True)
     session.flush()
@@ -144,7 +144,7 @@ def confirm(session: Session, *, secret: str, pepper: bytes, base_url: str, now:
 
 def waiting(session: Session, *, secret: str, pepper: bytes, now: datetime) -> Report:
     """Find the report that a link confirms."""
-    digest = identity.sealed(identity.Secret.LINK, secret, pepper)
+    digest = sealed(Secret.LINK, secret, pepper)
     report = session.scalar(sa.select(Report).where(Report.secret_hmac == digest).with_for_update())
     if report is None or now >= report.filed_at + rules.LINK_LIFE:
         raise NotFound("link_dead", "This link is too old or mistyped. Write the report again.", url="/report")

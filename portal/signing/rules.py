@@ -1,6 +1,5 @@
 """What a person is shown and says when signing, and the evidence that is kept of it."""
 
-import ipaddress
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from portal.accounts.rules import Standing, standing_at
 from portal.clauses.rules import Delta, Part, Passage, Relation
 from portal.core.errors import Conflict, Invalid, Refused
+from portal.core.networks import network_of
 from portal.licensing.rules import MADE, CeremonyState, VersionState, language_name
 from portal.proofs.rules import canonical, digest
 
@@ -64,11 +64,7 @@ class Context:
     @property
     def ip_prefix(self) -> str:
         """The network of the address: /24 or /48."""
-        try:
-            address = ipaddress.ip_address(self.ip)
-        except ValueError:
-            return ""
-        return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))  # noqa: PLR2004
+        return network_of(self.ip)
 
 
 @dataclass(frozen=True)

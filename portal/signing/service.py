@@ -34,6 +34,7 @@ from portal.licensing.rules import AttestationKind, CeremonyState, ExhibitKind, 
 from portal.notices import service as notices
 from portal.proofs import service as proofs
 from portal.proofs.rules import commitment, digest
+from portal.providers import service as providers
 from portal.sanctions import service as sanctions
 from portal.sanctions.rules import reconfirm_since
 from portal.signing import rules
@@ -307,7 +308,7 @@ def _evidence(
         parts=parts, owed=owed, sentence=sentence,
         signer={
             "user_id": user.public_id, "typed_name": name, "account_name": profile.name, "email": profile.email,
-            "verified_name": None, "orcid": None, "idp": None,
+            "verified_name": None, "orcid": providers.orcid_of(session, user_id=user.id) or None, "idp": None,
             "email_verified_at": stamp(profile.verified_at) if profile.verified_at else None,
             "affiliation": profile.affiliation, "country": profile.country,
         },

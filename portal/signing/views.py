@@ -9,9 +9,9 @@ from portal.clauses import service as clauses
 from portal.clauses.rules import outline, side_by_side
 from portal.core.clock import utcnow
 from portal.core.errors import Conflict, Invalid
-from portal.identity.rules import local_path
 from portal.licensing import service as licensing
 from portal.licensing.models import LicenseVersion
+from portal.logins.rules import local_path
 from portal.proofs import service as proofs
 from portal.proofs.rules import digest
 from portal.signing import rules, service

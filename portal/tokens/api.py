@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from portal.core.clock import utcnow
 from portal.core.errors import Invalid, PortalError
-from portal.identity.rules import network_of
+from portal.core.networks import network_of
 from portal.tokens import service
 from portal.tokens.rules import Found, LeakSource
 from portal.web.app import app_service, brief, db, json_body, settings

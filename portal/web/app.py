@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 from werkzeug.exceptions import BadRequest
 
 from portal.core.actor import ANONYMOUS, Actor
+from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import transaction
 from portal.core.errors import Refused
 from portal.core.ids import public_id
 from portal.web.behind import REQUEST_ID, behind_plane
 from portal.web.guard import SAFE, Kind, Mark, admit, check_origin
+from portal.web.limits import Counting, check_rate
 
 LoadActor = Callable[[Session, Any, bool], Actor]
 STATIC = Mark(Kind.STATIC)
@@ -44,11 +46,13 @@ class PortalApp(Flask):
         engine: the database.
         settings: the portal's settings.
         load_actor: finds who calls, from (session, request, is_page).
+        rates: counts who asks how often.
     """
 
     engine: sa.Engine
     settings: Settings
     load_actor: LoadActor
+    rates: Counting
 
     def wsgi_app(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         """Answer one request of the server."""
@@ -75,18 +79,27 @@ class PortalApp(Flask):
         if mark.streams:
             with transaction(self.engine, write=False) as session:
                 g.actor = self.load_actor(session, request, mark.is_page)
-            admit(mark, g.actor)
+            self._count(mark)
+            admit(mark, g.actor, utcnow())
             return cast(ResponseReturnValue, view(**(request.view_args or {})))
         _check_characters()
         write = request.method not in SAFE if mark.writes is None else mark.writes
         with transaction(self.engine, write=write) as session:
             g.db = session
             g.actor = self.load_actor(session, request, mark.is_page)
+            self._count(mark)
             check_origin(mark, request)
-            admit(mark, g.actor)
+            admit(mark, g.actor, utcnow())
             response = self.make_response(cast(Any, view(**(request.view_args or {}))))
         self._run_afterwards()
         return response
+
+    def _count(self, mark: Mark) -> None:
+        """Refuse a caller who asks too often."""
+        check_rate(
+            mark, g.actor, method=request.method, address=request.remote_addr or "", settings=self.settings,
+            rates=self.rates,
+        )  # fmt: skip
 
     def _run_afterwards(self) -> None:
         todo = g.pop("afterwards", [])

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import IntegrityError, OperationalError
 from werkzeug.exceptions import HTTPException
 
-from portal.core.errors import Conflict, PortalError, Unauthenticated, Unavailable, reason_json
+from portal.core.errors import Conflict, PortalError, StepUp, Unauthenticated, Unavailable, reason_json
 from portal.web.app import request_id
 from portal.web.guard import SAFE
 
@@ -38,11 +38,13 @@ def answer(error: PortalError) -> ResponseReturnValue:
     """Answer an error of ours."""
     if for_program():
         return problem(error.status, error.code, error.message, error)
-    if isinstance(error, Unauthenticated) and request.method in SAFE:
-        return redirect("/login?" + urlencode({"next": request.full_path.rstrip("?")}), 303)
-    return _page(
+    if isinstance(error, Unauthenticated | StepUp) and request.method in SAFE:
+        return redirect(f"{error.url or '/login'}?" + urlencode({"next": request.full_path.rstrip("?")}), 303)
+    page, status = _page(
         error.status, error.title, error.message, reasons=getattr(error, "reasons", ()), url=error.url, code=error.code
     )
+    retry_after = getattr(error, "retry_after", None)
+    return page, status, {"Retry-After": str(retry_after)} if retry_after else {}
 
 
 def problem(status: int, code: str, message: str, error: PortalError | None = None) -> Response:
@@ -63,12 +65,13 @@ def problem(status: int, code: str, message: str, error: PortalError | None = No
     retry_after = getattr(error, "retry_after", None)
     if retry_after:
         response.headers["Retry-After"] = str(retry_after)
+        response.headers["RateLimit"] = f'"{code}";r=0;t={retry_after}'
     return response
 
 
 def _page(
     status: int, title: str, message: str, *, reasons: Sequence[Any] = (), url: str | None = None, code: str = ""
-) -> ResponseReturnValue:
+) -> tuple[str, int]:
     page = render_template(
         "error.html", status=status, heading=title, message=message, reasons=reasons, url=url, code=code
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar, overload
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from flask import Request
 from flask_wtf.csrf import ValidationError, validate_csrf
 
 from portal.core.actor import Actor
-from portal.core.errors import Refused, Unauthenticated
+from portal.core.errors import Refused, StepUp, Unauthenticated
 
 V = TypeVar("V", bound=Callable[..., Any])
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -37,6 +38,10 @@ class Mark:
         writes: whether it writes to the database; by default, what is not a GET does. Says so for a GET that opens a
             ceremony, and for a POST whose record goes elsewhere.
         streams: its body may take hours to come, so no transaction is kept open for it; the view opens brief ones.
+        fresh: it is grave, so whoever calls must have proved within 15 minutes who they are.
+        entry: sending it is an attempt to get in, of which a neighborhood has few.
+        unlimited: it is never refused for how often it is called, since clients give up at once.
+        enrolls: staff who still have to set up a second factor may call it; all else waits until they have.
     """
 
     kind: Kind
@@ -44,6 +49,10 @@ class Mark:
     scope: str = ""
     writes: bool | None = None
     streams: bool = False
+    fresh: bool = False
+    enrolls: bool = False
+    entry: bool = False
+    unlimited: bool = False
 
     @property
     def is_page(self) -> bool:
@@ -62,34 +71,37 @@ def _marker(mark: Mark) -> Callable[[V], V]:
 @overload
 def public(view: V) -> V: ...
 @overload
-def public(*, writes: bool | None = None) -> Callable[[V], V]: ...
-def public(view: V | None = None, *, writes: bool | None = None) -> Any:
+def public(*, writes: bool | None = None, entry: bool = False) -> Callable[[V], V]: ...
+def public(view: V | None = None, *, writes: bool | None = None, entry: bool = False) -> Any:
     """Mark a page for everybody."""
-    apply = _marker(Mark(Kind.PUBLIC, writes=writes))
+    apply = _marker(Mark(Kind.PUBLIC, writes=writes, entry=entry))
     return apply if view is None else apply(view)
 
 
 @overload
 def member(view: V) -> V: ...
 @overload
-def member(*, writes: bool | None = None) -> Callable[[V], V]: ...
-def member(view: V | None = None, *, writes: bool | None = None) -> Any:
+def member(*, writes: bool | None = None, fresh: bool = False, enrolls: bool = False) -> Callable[[V], V]: ...
+def member(view: V | None = None, *, writes: bool | None = None, fresh: bool = False, enrolls: bool = False) -> Any:
     """Mark a page for people who are signed in, suspended ones included; what they may do is decided beyond."""
-    apply = _marker(Mark(Kind.MEMBER, writes=writes))
+    apply = _marker(Mark(Kind.MEMBER, writes=writes, fresh=fresh, enrolls=enrolls))
     return apply if view is None else apply(view)
 
 
-def staff(permission: StrEnum, *, writes: bool | None = None) -> Callable[[V], V]:
+def staff(permission: StrEnum, *, writes: bool | None = None, fresh: bool = False) -> Callable[[V], V]:
     """Mark a page for staff who hold a permission."""
-    return _marker(Mark(Kind.STAFF, permission=permission.value, writes=writes))
+    return _marker(Mark(Kind.STAFF, permission=permission.value, writes=writes, fresh=fresh))
 
 
-def token(scope: StrEnum | None = None, *, writes: bool | None = None, streams: bool = False) -> Callable[[V], V]:
+def token(
+    scope: StrEnum | None = None, *, writes: bool | None = None, streams: bool = False, unlimited: bool = False
+) -> Callable[[V], V]:
     """Mark an address for programs: an access token is optional unless a scope is named; cookies do not count."""
-    return _marker(Mark(Kind.TOKEN, scope=scope.value if scope else "", writes=writes, streams=streams))
+    name = scope.value if scope else ""
+    return _marker(Mark(Kind.TOKEN, scope=name, writes=writes, streams=streams, unlimited=unlimited))
 
 
-def admit(mark: Mark, actor: Actor) -> None:
+def admit(mark: Mark, actor: Actor, now: datetime) -> None:
     """Raise unless the actor fulfils the mark."""
     if mark.kind is Kind.TOKEN:
         if actor.token_error is not None:
@@ -100,8 +112,14 @@ def admit(mark: Mark, actor: Actor) -> None:
             raise Refused("scope_missing", f"This access token lacks the scope {mark.scope}.")
     elif mark.kind in {Kind.MEMBER, Kind.STAFF} and not actor.is_signed_in:
         raise Unauthenticated("not_signed_in", "Sign in to see this page.")
+    if actor.withheld and mark.kind in {Kind.MEMBER, Kind.STAFF} and not mark.enrolls:
+        message = "Staff sign in with a second factor. Set one up first; until then all else is closed to you."
+        raise StepUp("second_factor_needed", message, url="/settings/security")
     if mark.kind is Kind.STAFF and mark.permission not in actor.permissions:
         raise Refused("permission_missing", "Your role does not include this part of the console.")
+    if mark.fresh and not actor.is_fresh(now):
+        message = "This is grave, so prove once more that it is you. Then go back and send it again."
+        raise StepUp("proof_old", message, url="/login/prove")
 
 
 def _host(origin: str) -> str:

@@ -19,7 +19,7 @@ from portal.usage.rules import HIGHEST_LIMIT
 from tests.bench.kit import kit
 from tests.conduct import acting
 from tests.factories import Make
-from tests.running import ROOT, free_port
+from tests.running import MANY, ROOT, free_port
 
 MODELS = ("bench/mock-0", "bench/mock-5")
 PATH = "/v1/completions"
@@ -41,7 +41,7 @@ class Stage:
     def environ(self) -> dict[str, str]:
         return {
             "PORTAL_HOME": str(self.home), "PORTAL_PORT": str(self.port), "PORTAL_DURABILITY": self.durability,
-            "PORTAL_ENGINES": str(self.home / "engines.toml"),
+            "PORTAL_ENGINES": str(self.home / "engines.toml"), **MANY,
         }  # fmt: skip
 
     @property

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from portal.core.networks import network_of
 from portal.features.rules import (
     FEATURES,
     HEAD,
@@ -14,7 +15,6 @@ from portal.features.rules import (
     Phase,
     Window,
     inline_text,
-    network_of,
     value,
 )
 

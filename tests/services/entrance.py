@@ -13,6 +13,8 @@ from portal.adapters.hashing import Hasher
 from portal.audit.models import AuditEvent
 from portal.core.actor import SYSTEM, Actor
 from portal.identity import rules, service
+from portal.logins import service as logins
+from portal.logins.rules import new_secret
 from portal.notices.models import Notice
 
 PEPPER = b"p" * 32
@@ -55,12 +57,12 @@ def sign_up(session: Session, hasher: Spy, now: datetime, email: str = EMAIL, pa
 def sign_in(  # noqa: PLR0917
     session: Session, hasher: Spy, now: datetime, email: str = EMAIL, password: str = PASSWORD, network: str = HOME
 ) -> Actor:
-    reference = rules.new_secret()
+    reference = new_secret()
     proof = service.prove(
         session, email=email, password=password, network=network, hasher=hasher, pepper=PEPPER, now=now
     )
     service.sign_in(session, proof=proof, reference=reference, user_agent="tests", pepper=PEPPER, now=now)
-    return service.actor_for_session(session, reference=reference, pepper=PEPPER, now=now)
+    return logins.actor_for_session(session, reference=reference, pepper=PEPPER, now=now)
 
 
 def mails(session: Session, user: User) -> list[tuple[str, str]]:

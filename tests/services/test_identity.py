@@ -17,6 +17,8 @@ from portal.core.errors import Conflict, Invalid, NotFound, TooMany, Unavailable
 from portal.identity import rules, service
 from portal.identity.models import OneTimeLink
 from portal.identity.rules import LINK_LIFE, LinkPurpose
+from portal.logins import service as logins
+from portal.logins.rules import KEPT
 from tests.services.entrance import (
     BASE,
     EMAIL,
@@ -134,7 +136,7 @@ def test_a_lost_password_is_replaced_by_a_mailed_link_that_works_once(
         with pytest.raises(NotFound):
             service.reset_password(session, secret=secret, **new)
     assert user.profile.verified_at == now
-    assert service.sessions_of(session, user_id=user.id, now=now) == []
+    assert logins.sessions_of(session, user_id=user.id, now=now) == []
     assert not sign_in(session, hasher, now).is_signed_in
     assert sign_in(session, hasher, now, password=OTHER).user_id == user.id
     assert mails(session, user)[-1][0] == "password_changed"
@@ -176,14 +178,14 @@ def test_links_expire_and_serve_one_purpose_only(session: Session, hasher: Spy, 
             whose(LinkPurpose.VERIFY, now, bad)
     assert secret not in str(session.scalars(sa.select(OneTimeLink.hmac)).all())
     mine = sa.select(sa.func.count()).select_from(OneTimeLink).where(OneTimeLink.user_id == user.id)
-    service.send_verification(session, user=user, pepper=PEPPER, base_url=BASE, now=end + rules.KEPT + MINUTE)
+    service.send_verification(session, user=user, pepper=PEPPER, base_url=BASE, now=end + KEPT + MINUTE)
     assert session.scalar(mine) == 1
 
 
-def test_a_password_is_changed_by_whoever_knows_it_and_ends_every_login_session(
+def test_a_password_is_changed_by_whoever_knows_it_and_ends_every_other_login_session(
     session: Session, hasher: Spy, ann: User, now: datetime
 ) -> None:
-    by = sign_in(session, hasher, now)
+    by, other = (sign_in(session, hasher, now) for _ in range(2))
     service.request_reset(session, email=EMAIL, pepper=PEPPER, base_url=BASE, now=now)
     stale = secret_in(mails(session, ann)[-1][1])
     change: dict[str, Any] = {
@@ -199,8 +201,10 @@ def test_a_password_is_changed_by_whoever_knows_it_and_ends_every_login_session(
     with pytest.raises(TooMany):
         service.change_password(session, current=PASSWORD, password=OTHER, **change)
     change["now"] = now + MINUTE
-    service.change_password(session, current=PASSWORD, password=OTHER, **change)
-    assert service.sessions_of(session, user_id=ann.id, now=now) == []
+    reference = service.change_password(session, current=PASSWORD, password=OTHER, **change)
+    left = [login.id for login in logins.sessions_of(session, user_id=ann.id, now=now)]
+    assert (left, other.login_session_id in left) == ([by.login_session_id], False)
+    assert logins.actor_for_session(session, reference=reference, pepper=PEPPER, now=now).user_id == ann.id
     assert mails(session, ann)[-1][0] == "password_changed"
     assert sign_in(session, hasher, now + MINUTE, password=OTHER).user_id == ann.id
     with pytest.raises(NotFound):
@@ -217,7 +221,7 @@ def test_an_invitation_signs_somebody_in_once_and_they_set_a_password(
     assert mails(session, user) == []
     assert service.whose_link(session, secret=secret, purpose=LinkPurpose.STAFF, pepper=PEPPER, now=now) is user
     found, reference = service.accept_invite(session, secret=secret, user_agent="tests", pepper=PEPPER, now=now)
-    actor = service.actor_for_session(session, reference=reference, pepper=PEPPER, now=now)
+    actor = logins.actor_for_session(session, reference=reference, pepper=PEPPER, now=now)
     assert (found, actor.user_id, actor.is_staff) == (user, user.id, True)
     assert user.profile.verified_at == now
     with pytest.raises(NotFound):
@@ -260,7 +264,7 @@ def test_whoever_opened_an_account_without_proving_the_address_gains_nothing_by_
     assert intruder.user_id == user.id
     service.invite_staff(session, email=EMAIL, name="", role=Role.ADMIN, pepper=PEPPER, by=SYSTEM, now=now)
     assert not sign_in(session, hasher, now).is_signed_in
-    assert service.sessions_of(session, user_id=user.id, now=now) == []
+    assert logins.sessions_of(session, user_id=user.id, now=now) == []
 
 
 def test_passwords_are_hashed_as_decided_one_at_a_time_for_each_core() -> None:

@@ -13,13 +13,18 @@ from portal.accounts.rules import Permission, Role, Standing, StandingAction
 from portal.audit.models import AuditEvent
 from portal.core.actor import ANONYMOUS, SYSTEM, Actor
 from portal.core.errors import Conflict, NotFound, TooMany
-from portal.identity import rules, service
-from portal.identity.models import LoginFailure, LoginSession, Password
-from portal.identity.rules import ABSOLUTE, IDLE, LinkPurpose
+from portal.identity import service
+from portal.identity.models import Password
+from portal.identity.rules import LinkPurpose
+from portal.logins import rules
+from portal.logins import service as logins
+from portal.logins.models import LoginFailure, LoginSession
+from portal.logins.rules import ABSOLUTE, IDLE
 from tests import conduct
 from tests.services.entrance import EMAIL, MINUTE, OTHER, PASSWORD, PEPPER, Spy, close, sign_in
 
 
+@pytest.mark.threat("TM-28")
 def test_unknown_addresses_and_wrong_passwords_take_one_check_each(
     session: Session, hasher: Spy, ann: User, now: datetime
 ) -> None:
@@ -37,6 +42,7 @@ def test_unknown_addresses_and_wrong_passwords_take_one_check_each(
     assert hasher.seen() == ["verify"]
 
 
+@pytest.mark.threat("TM-28")
 def test_failures_slow_the_next_attempt_from_there_whoever_is_meant(
     session: Session, hasher: Spy, ann: User, now: datetime
 ) -> None:
@@ -92,19 +98,19 @@ def test_a_password_that_changes_during_a_sign_in_opens_nothing(
         session.flush()
         with pytest.raises(Conflict):
             service.sign_in(session, proof=proof, reference="r" * 43, user_agent="", pepper=PEPPER, now=now)
-    assert service.sessions_of(session, user_id=ann.id, now=now) == []
+    assert logins.sessions_of(session, user_id=ann.id, now=now) == []
 
 
 def test_a_login_session_carries_the_powers_of_roles_and_ends_when_unused_or_old(
     session: Session, hasher: Spy, ann: User, now: datetime
 ) -> None:
     def seen(reference: str, at: datetime) -> Actor:
-        return service.actor_for_session(session, reference=reference, pepper=PEPPER, now=at)
+        return logins.actor_for_session(session, reference=reference, pepper=PEPPER, now=at)
 
     mo = conduct.person(session, "mo", now, Role.MODERATOR)
     for user in (ann, mo):
         is_staff = user is mo
-        reference = service.open_session(
+        reference = logins.open_session(
             session, user_id=user.id, means="password", user_agent="a\0" + "x" * 900, pepper=PEPPER, now=now
         )
         actor = seen(reference, now)
@@ -117,13 +123,13 @@ def test_a_login_session_carries_the_powers_of_roles_and_ends_when_unused_or_old
         login = session.get_one(LoginSession, actor.login_session_id)
         assert len(login.user_agent) == rules.AGENT_MAX
         end = now + ABSOLUTE[is_staff]
-        service.touch(session, login_session_id=login.id, now=end - MINUTE)
-        service.touch(session, login_session_id=login.id, now=now)
+        logins.touch(session, login_session_id=login.id, now=end - MINUTE)
+        logins.touch(session, login_session_id=login.id, now=now)
         session.refresh(login)
         assert login.last_used_at == end - MINUTE
         assert seen(reference, end - MINUTE).is_signed_in
         assert seen(reference, end) == ANONYMOUS
-        assert service.actor_for_session(session, reference=reference, pepper=b"q" * 32, now=now) == ANONYMOUS
+        assert logins.actor_for_session(session, reference=reference, pepper=b"q" * 32, now=now) == ANONYMOUS
         assert reference not in str(session.scalars(sa.select(LoginSession.reference_hmac)).all())
     for reference in ("", "x", "\ud800", "x" * 10_000):
         assert seen(reference, now) == ANONYMOUS
@@ -137,18 +143,18 @@ def test_a_closed_account_is_nobody_and_a_suspended_person_can_sign_in(
         now=now,
     )  # fmt: skip
     assert ann.standing is Standing.SUSPENDED
-    reference = service.open_session(session, user_id=ann.id, means="password", user_agent="", pepper=PEPPER, now=now)
+    reference = logins.open_session(session, user_id=ann.id, means="password", user_agent="", pepper=PEPPER, now=now)
     assert sign_in(session, hasher, now).user_id == ann.id
     close(session, ann, now)
-    assert service.actor_for_session(session, reference=reference, pepper=PEPPER, now=now) == ANONYMOUS
+    assert logins.actor_for_session(session, reference=reference, pepper=PEPPER, now=now) == ANONYMOUS
 
 
 def test_an_erased_person_has_no_name(session: Session, now: datetime) -> None:
     user = User(public_id="usr_erased", created_at=now)
     session.add(user)
     session.flush()
-    reference = service.open_session(session, user_id=user.id, means="password", user_agent="", pepper=PEPPER, now=now)
-    assert service.actor_for_session(session, reference=reference, pepper=PEPPER, now=now).name == ""
+    reference = logins.open_session(session, user_id=user.id, means="password", user_agent="", pepper=PEPPER, now=now)
+    assert logins.actor_for_session(session, reference=reference, pepper=PEPPER, now=now).name == ""
     secret = service._make_link(session, user, LinkPurpose.RESET, pepper=PEPPER, by=SYSTEM, now=now)
     with pytest.raises(NotFound):
         service.whose_link(session, secret=secret, purpose=LinkPurpose.RESET, pepper=PEPPER, now=now)
@@ -158,31 +164,31 @@ def test_login_sessions_are_listed_and_ended_one_by_one_or_all(
     session: Session, hasher: Spy, ann: User, now: datetime
 ) -> None:
     def live(at: datetime = now) -> list[int]:
-        return [login.id for login in service.sessions_of(session, user_id=ann.id, now=at)]
+        return [login.id for login in logins.sessions_of(session, user_id=ann.id, now=at)]
 
     stranger = conduct.person(session, "stranger", now)
-    service.open_session(session, user_id=stranger.id, means="password", user_agent="", pepper=PEPPER, now=now)
-    (theirs,) = service.sessions_of(session, user_id=stranger.id, now=now)
+    logins.open_session(session, user_id=stranger.id, means="password", user_agent="", pepper=PEPPER, now=now)
+    (theirs,) = logins.sessions_of(session, user_id=stranger.id, now=now)
     actors = [sign_in(session, hasher, now + n * MINUTE) for n in range(4)]
     ids = [actor.login_session_id for actor in actors]
     assert live() == ids[::-1]
-    service.sign_out(session, by=actors[0], now=now)
-    service.sign_out(session, by=actors[0], now=now)
-    service.sign_out(session, by=Actor(user_id=ann.id, public_id=ann.public_id), now=now)
+    logins.sign_out(session, by=actors[0], now=now)
+    logins.sign_out(session, by=actors[0], now=now)
+    logins.sign_out(session, by=Actor(user_id=ann.id, public_id=ann.public_id), now=now)
     assert live() == ids[:0:-1]
     ref = session.get_one(LoginSession, ids[1]).reference_hmac[: rules.REF_LENGTH]
     for _ in range(2):
-        service.end_one(session, by=actors[3], ref=ref, now=now)
+        logins.end_one(session, by=actors[3], ref=ref, now=now)
     for bad in ("", "%", ref[:8], ref + "0", "\ud800".encode("utf-8", "replace").decode(), theirs.reference_hmac[:16]):
         with pytest.raises(NotFound):
-            service.end_one(session, by=actors[3], ref=bad, now=now)
+            logins.end_one(session, by=actors[3], ref=bad, now=now)
     assert live() == [ids[3], ids[2]]
-    assert service.end_others(session, by=actors[3], now=now) == 1
-    assert service.end_others(session, by=actors[3], now=now) == 0
+    assert logins.end_others(session, by=actors[3], now=now) == 1
+    assert logins.end_others(session, by=actors[3], now=now) == 0
     assert live() == [ids[3]]
     assert live(now + timedelta(days=2)) == []
-    assert service.end_sessions(session, user_id=ann.id, reason="suspended", by=SYSTEM, now=now) == 1
-    assert service.end_sessions(session, user_id=ann.id, reason="suspended", by=SYSTEM, now=now) == 0
+    assert logins.end_sessions(session, user_id=ann.id, reason="suspended", by=SYSTEM, now=now) == 1
+    assert logins.end_sessions(session, user_id=ann.id, reason="suspended", by=SYSTEM, now=now) == 0
     assert live() == []
     ended = [
         (event.data["reason"], event.data["count"], event.actor)

@@ -19,7 +19,7 @@ from portal.cases import service as cases
 from portal.cases.rules import LinkKind
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict, Invalid, NotFound, Refused
-from portal.identity.models import LoginSession
+from portal.logins.models import LoginSession
 from portal.moderation import service
 from portal.moderation.models import CaseDecision
 from portal.moderation.rules import DecisionState

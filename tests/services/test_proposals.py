@@ -32,6 +32,7 @@ def propose(session: Session, by: Actor, now: datetime, **changed: Any) -> Any:
     return service.propose(session, **KEYS, **{**given, **changed})
 
 
+@pytest.mark.threat("TM-34")
 def test_two_people_act_on_exactly_what_was_proposed(session: Session, now: datetime, two: list[Actor]) -> None:
     row = propose(session, two[0], now)
     assert propose(session, two[0], now) is row

@@ -470,6 +470,13 @@ APPEND_ONLY = {
 
 def upgrade() -> None:
     op.create_table(
+        "answered_challenge",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_answered_challenge")),
+    )
+    op.create_index(op.f("ix_answered_challenge_at"), "answered_challenge", ["at"], unique=False)
+    op.create_table(
         "audit_event",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -669,12 +676,12 @@ def upgrade() -> None:
     op.create_table(
         "login_failure",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("address_hmac", sa.String(), nullable=False),
+        sa.Column("attempt_hmac", sa.String(), nullable=False),
         sa.Column("at", Utc(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_login_failure")),
     )
-    op.create_index(op.f("ix_login_failure_address_hmac"), "login_failure", ["address_hmac"], unique=False)
     op.create_index(op.f("ix_login_failure_at"), "login_failure", ["at"], unique=False)
+    op.create_index(op.f("ix_login_failure_attempt_hmac"), "login_failure", ["attempt_hmac"], unique=False)
     op.create_table(
         "monthly_report",
         sa.Column("month", sa.String(), nullable=False),
@@ -1351,16 +1358,35 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN ('draft', 'in_review', 'approved')"),
     )
     op.create_table(
+        "linked_identity",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("issuer", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("linked_at", Utc(), nullable=False),
+        sa.Column("last_used_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_linked_identity_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_linked_identity")),
+        sa.UniqueConstraint("issuer", "subject", name="uq_linked_identity_issuer_subject"),
+        sa.UniqueConstraint("public_id", name=op.f("uq_linked_identity_public_id")),
+    )
+    op.create_index(op.f("ix_linked_identity_user_id"), "linked_identity", ["user_id"], unique=False)
+    op.create_table(
         "login_session",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("reference_hmac", sa.String(), nullable=False),
         sa.Column("means", sa.String(), nullable=False),
+        sa.Column("level", sa.Integer(), nullable=False),
         sa.Column("created_at", Utc(), nullable=False),
         sa.Column("proved_at", Utc(), nullable=False),
         sa.Column("last_used_at", Utc(), nullable=False),
         sa.Column("ended_at", Utc(), nullable=True),
         sa.Column("user_agent", sa.String(), nullable=False),
+        sa.CheckConstraint("level BETWEEN 0 AND 2", name=op.f("ck_login_session_level")),
         sa.ForeignKeyConstraint(
             ["user_id"], ["user_account.id"], name=op.f("fk_login_session_user_id"), ondelete="RESTRICT"
         ),
@@ -1417,6 +1443,24 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_one_time_link_user_id"), "one_time_link", ["user_id"], unique=False)
     op.create_table(
+        "passkey",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("credential_id", sa.LargeBinary(), nullable=False),
+        sa.Column("public_key", sa.LargeBinary(), nullable=False),
+        sa.Column("sign_count", sa.BigInteger(), nullable=False),
+        sa.Column("synced", sa.Boolean(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("made_at", Utc(), nullable=False),
+        sa.Column("last_used_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_passkey_user_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_passkey")),
+        sa.UniqueConstraint("credential_id", name=op.f("uq_passkey_credential_id")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_passkey_public_id")),
+    )
+    op.create_index(op.f("ix_passkey_user_id"), "passkey", ["user_id"], unique=False)
+    op.create_table(
         "password",
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
@@ -1449,6 +1493,20 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_quota_user_id"), ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_quota")),
     )
+    op.create_table(
+        "recovery_code",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("code_hmac", sa.String(), nullable=False),
+        sa.Column("made_at", Utc(), nullable=False),
+        sa.Column("used_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_recovery_code_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_recovery_code")),
+        sa.UniqueConstraint("code_hmac", name=op.f("uq_recovery_code_code_hmac")),
+    )
+    op.create_index(op.f("ix_recovery_code_user_id"), "recovery_code", ["user_id"], unique=False)
     op.create_table(
         "report",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1709,6 +1767,18 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_table(
+        "totp_secret",
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("locked", sa.LargeBinary(), nullable=False),
+        sa.Column("made_at", Utc(), nullable=False),
+        sa.Column("confirmed_at", Utc(), nullable=True),
+        sa.Column("last_step", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_totp_secret_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("user_id", name=op.f("pk_totp_secret")),
     )
     op.create_table(
         "access_request",
@@ -3207,6 +3277,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_access_request_user_id"), table_name="access_request")
     op.drop_index("ix_access_request_state", table_name="access_request")
     op.drop_table("access_request")
+    op.drop_table("totp_secret")
     op.drop_index(
         "uq_text_consent_open",
         table_name="text_consent",
@@ -3244,15 +3315,21 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_report_email"), table_name="report")
     op.drop_index(op.f("ix_report_case_ref"), table_name="report")
     op.drop_table("report")
+    op.drop_index(op.f("ix_recovery_code_user_id"), table_name="recovery_code")
+    op.drop_table("recovery_code")
     op.drop_table("quota")
     op.drop_table("profile")
     op.drop_table("password")
+    op.drop_index(op.f("ix_passkey_user_id"), table_name="passkey")
+    op.drop_table("passkey")
     op.drop_index(op.f("ix_one_time_link_user_id"), table_name="one_time_link")
     op.drop_table("one_time_link")
     op.drop_index(op.f("ix_notice_event_notice_id"), table_name="notice_event")
     op.drop_table("notice_event")
     op.drop_index(op.f("ix_login_session_user_id"), table_name="login_session")
     op.drop_table("login_session")
+    op.drop_index(op.f("ix_linked_identity_user_id"), table_name="linked_identity")
+    op.drop_table("linked_identity")
     op.drop_index(
         "uq_license_version_draft",
         table_name="license_version",
@@ -3315,8 +3392,8 @@ def downgrade() -> None:
     op.drop_table("notice")
     op.drop_table("node")
     op.drop_table("monthly_report")
+    op.drop_index(op.f("ix_login_failure_attempt_hmac"), table_name="login_failure")
     op.drop_index(op.f("ix_login_failure_at"), table_name="login_failure")
-    op.drop_index(op.f("ix_login_failure_address_hmac"), table_name="login_failure")
     op.drop_table("login_failure")
     op.drop_table("license")
     op.drop_index(op.f("ix_leak_report_settled_at"), table_name="leak_report")
@@ -3342,6 +3419,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_audit_event_at"), table_name="audit_event")
     op.drop_index(op.f("ix_audit_event_actor"), table_name="audit_event")
     op.drop_table("audit_event")
+    op.drop_index(op.f("ix_answered_challenge_at"), table_name="answered_challenge")
+    op.drop_table("answered_challenge")
     if op.get_bind().dialect.name == "postgresql":
         for table in APPEND_ONLY:
             op.execute(f"DROP FUNCTION ao_{table}()")
