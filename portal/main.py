@@ -32,6 +32,7 @@ PAGES = (
     "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "identity.views", "licensing.views",
     "drafting.staff", "publishing.staff", "reviews.staff", "annulments.views", "annulments.staff", "signing.views",
     "moderation.views", "moderation.staff", "oauth.views", "oauth.api", "people.staff", "campaigns.staff",
+    "acknowledgments.staff", "acknowledgments.views",
     "proofs.api", "receipts.views", "tokens.api", "transparency.views", "uploads.api", "releases.staff",
     "requests.views", "requests.staff", "requests.api", "usage.views", "usage.staff", "usage.api", "witnesses.api",
 )  # fmt: skip

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from portal.adapters import pades, pdf
 from portal.adapters.authority import open_authority
 from portal.adapters.mail import MailFailed, make_mailer
+from portal.adapters.mail_reports import Reports
 from portal.adapters.outside import OutsideError
 from portal.adapters.signing_key import holds, open_key
 from portal.adapters.witnesses import SeenElse, Witness, WitnessError, open_witnesses
@@ -30,10 +31,12 @@ from portal.files import service as files
 from portal.licensing import service as licensing
 from portal.moderation import service as moderation
 from portal.notices import service as notices
+from portal.notices.rules import Rung
 from portal.previews import service as previews
 from portal.proofs import service as proofs
 from portal.proofs.rules import digest, origin_of
 from portal.receipts import service as receipts
+from portal.reminders import service as reminders
 from portal.reviews import service as reviews
 from portal.storage.service import Store
 from portal.tokens import service as tokens
@@ -81,6 +84,7 @@ class Work:
         self.reader = JournalReader(settings.folder("journal"))
         self.written: dict[str, int] = {}
         self.mailer = make_mailer(settings)
+        self.reports = Reports(settings.mail_reports)
         self.receipts = settings.folder("receipts")
         self.sealer = pades.open_sealer(settings, now=utcnow())
         self.log_key = open_key(settings.home)
@@ -93,6 +97,7 @@ class Work:
             Job("sign of life", self.touch, 2),
             Job("journal", self.replay, PAUSE),
             Job("mail", self.mail, 0.5),
+            Job("mail reports", self.report, 5),
             Job("receipts", self.receipt, 0.5),
             Job("clock", self.clock, 5),
             Job("preview", self.preview, 1),
@@ -168,6 +173,18 @@ class Work:
                     notices.mark_sent(session, notice_id=outgoing.notice_id, now=utcnow())
         return bool(claimed)
 
+    def report(self) -> bool:
+        """Record what mail servers report of messages: delivered, or come back."""
+        waiting = self.reports.waiting(limit=100)
+        for path in waiting:
+            report = self.reports.read(path)
+            if report is not None:
+                rung = Rung.DELIVERED if report.delivered else Rung.BOUNCED
+                with transaction(self.engine) as session:
+                    notices.record_report(session, ref=report.ref, rung=rung, now=utcnow())
+            self.reports.done(path)
+        return bool(waiting)
+
     def receipt(self) -> bool:
         """Make receipts of signatures; they are drawn and sealed outside the transactions, and each only once."""
         with transaction(self.engine, write=False) as session:
@@ -215,7 +232,7 @@ class Work:
     def remind(self) -> bool:
         """Leave the next messages of campaigns."""
         with transaction(self.engine) as session:
-            return campaigns.remind(session, now=utcnow(), base_url=self.settings.base_url)
+            return reminders.remind(session, now=utcnow(), base_url=self.settings.base_url)
 
     def sweep(self) -> bool:
         """Let go of uploads that nobody finished, with what came of them."""
@@ -223,7 +240,7 @@ class Work:
         with transaction(self.engine) as session:
             over = uploads.sweep(session, now=now)
         for ref in over:
-            self.receiver.forget(ref)
+            self.receiver.parts(ref).forget()
         self.receiver.sweep(now.timestamp())
         return False
 

@@ -39,6 +39,7 @@ class Settings:
         base_url: the address people see, without a trailing slash.
         database_url: SQLAlchemy URL.
         mail_url: ``file:`` or ``smtp://user:password@host:port``.
+        mail_reports: Maildir where the mail server leaves what becomes of mail; empty where nothing is asked for.
         engines: ``embedded``, or the path of a TOML file of OpenAI-compatible servers.
         durability: ``process`` or ``power-loss``.
         trusted_proxies: addresses or networks, separated by commas, that may say whose request they pass on.
@@ -65,6 +66,7 @@ class Settings:
     base_url: str = "http://127.0.0.1:8000"
     database_url: str = ""
     mail_url: str = "file:"
+    mail_reports: str = ""
     engines: str = "embedded"
     durability: str = "process"
     trusted_proxies: tuple[str, ...] = ()
@@ -219,6 +221,7 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         seal_passphrase=str(values.get("seal_passphrase", "")), timestamp_url=timestamp_url,
         log_mail=_mail("log_mail", values, sources), contact=_mail("contact", values, sources),
         licensor=_named("licensor", values, sources),
+        mail_reports=str(values.get("mail_reports", "")),
         timestamp_root=str(values.get("timestamp_root", "")), witnesses=str(values.get("witnesses", "")),
         campaign_unreached_limit=_share("campaign_unreached_limit", 0.05, values, sources),
         upload_file_gb=_count("upload_file_gb", 50, values, sources),

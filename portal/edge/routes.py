@@ -4,10 +4,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from portal.core.actor import Actor
 
 Headers = list[tuple[str, str]]
+Known = dict[str, Any]
+
+
+class Alike(list[tuple[str, str]]):
+    """Fields that many answers have alike; how they are written is kept, by status. They are never changed."""
+
+    __slots__ = ("written",)
+
+    def __init__(self, fields: Headers) -> None:
+        super().__init__(fields)
+        self.written: dict[int, bytes] = {}
 
 
 @dataclass(slots=True)
@@ -18,6 +30,7 @@ class Request:
         raw_path: the path as the client wrote it, percent-encoded, without the query.
         headers: by lower-case name; a field that stands twice is joined by commas.
         actor: set when a page of the portal calls for the person who is signed in there.
+        known: what handlers work out of the head alone, for the next request with the same head.
     """
 
     method: str
@@ -27,6 +40,7 @@ class Request:
     body: bytes = b""
     request_id: str = ""
     actor: Actor | None = None
+    known: Known = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""What is published about moderation, and which figures are kept back."""
+"""What is published about moderation and about versions put in force at once, and which figures are kept back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 
+from portal.licensing.rules import ReviewFinding
 from portal.moderation.rules import AppealOutcome
 
 SMALL_CELL = 5
@@ -28,6 +29,42 @@ class Figures:
     overturned: int | None
     median_hours: float | None
     late: int | None
+
+
+@dataclass(frozen=True)
+class SecondLooks:
+    """How second looks at versions that came into force at once went; they point at no person, so all are published.
+
+    Args:
+        ordered: how many versions came into force at once.
+        on_time, late: looks that were taken before their day, and after it.
+        open, overdue: those not taken yet, before their day and after it.
+        stands, replace: what those that were taken found.
+    """
+
+    ordered: int
+    on_time: int
+    late: int
+    open: int
+    overdue: int
+    stands: int
+    replace: int
+
+
+def second_looks(rows: Sequence[tuple[datetime, datetime | None, ReviewFinding | None]], now: datetime) -> SecondLooks:
+    """Count second looks.
+
+    Args:
+        rows: (due, taken, finding) of each.
+        now: the present instant.
+    """
+    taken = [at <= due for due, at, _ in rows if at is not None]
+    overdue = sum(at is None and now >= due for due, at, _ in rows)
+    found = [finding for *_, finding in rows]
+    return SecondLooks(
+        len(rows), sum(taken), len(taken) - sum(taken), len(rows) - len(taken) - overdue, overdue,
+        found.count(ReviewFinding.STANDS), found.count(ReviewFinding.REPLACE),
+    )  # fmt: skip
 
 
 def suppressed(count: int) -> int | None:

@@ -6,8 +6,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.clauses.models import Clause
+from portal.licensing import service as licensing
 from portal.moderation.models import Appeal, CaseDecision, StatementClause, StatementOfReasons
-from portal.transparency.rules import Figures, figures
+from portal.transparency import rules
+from portal.transparency.rules import Figures, SecondLooks, figures
 
 
 def published(session: Session, *, now: datetime) -> Figures:
@@ -25,3 +27,9 @@ def published(session: Session, *, now: datetime) -> Figures:
         [(at, due, answered, outcome) for at, due, answered, outcome in session.execute(filed)],
         now,
     )
+
+
+def second_looks(session: Session, *, now: datetime) -> SecondLooks:
+    """Return how second looks at versions that came into force at once went."""
+    rows = licensing.second_looks(session)
+    return rules.second_looks([(row.due_at, row.reviewed_at, row.finding) for row in rows], now)

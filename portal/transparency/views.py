@@ -14,5 +14,6 @@ bp = Blueprint("transparency", __name__)
 @bp.get("/transparency")
 @public
 def index() -> ResponseReturnValue:
-    """Show how often accounts were suspended, under which clauses, and how appeals went."""
-    return render_template("transparency/index.html", figures=service.published(db(), now=utcnow()))
+    """Show how often accounts were suspended and under which clauses, how appeals went, and how second looks did."""
+    figures, looks = service.published(db(), now=utcnow()), service.second_looks(db(), now=utcnow())
+    return render_template("transparency/index.html", figures=figures, looks=looks)

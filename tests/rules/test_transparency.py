@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portal.licensing.rules import ReviewFinding
 from portal.moderation.rules import AppealOutcome
-from portal.transparency.rules import figures, suppressed
+from portal.transparency.rules import SecondLooks, figures, second_looks, suppressed
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -35,3 +36,13 @@ def test_appeals_are_counted_with_their_median_and_lateness() -> None:
     found = figures([], rows, NOW)
     assert (found.filed, found.overturned, found.median_hours, found.late) == (10, 5, 3.0, 5)
     assert figures([], rows[:4], NOW).median_hours is None
+
+
+def test_second_looks_are_counted_by_when_they_were_taken_and_by_what_they_found() -> None:
+    early, instant = NOW - timedelta(days=1), timedelta(microseconds=1)
+    rows = [
+        (NOW, NOW, ReviewFinding.STANDS), (early, NOW, ReviewFinding.REPLACE), (NOW, early, ReviewFinding.STANDS),
+        (NOW, None, None), (NOW + instant, None, None),
+    ]  # fmt: skip
+    assert second_looks(rows, NOW) == SecondLooks(5, 2, 1, 1, 1, 2, 1)
+    assert second_looks([], NOW) == SecondLooks(0, 0, 0, 0, 0, 0, 0)

@@ -122,6 +122,7 @@ def address(world: World, method: str, rule: str) -> str:
     special = {
         "/appeal/<ref>": "sanction", "/staff/cases/<ref>": "appeal", "/settings/signatures/<ref>": "signature",
         "/staff/signatures/<ref>": "signature", "/staff/campaigns/<ref>": "campaign",
+        "/settings/acknowledgments/<ref>": "campaign",
         "/staff/previews/<ref>": "preview",
         "/staff/models/<ref>": "model", "/staff/requests/<ref>": "request", "/api/uploads/<ref>": "upload",
         "/settings/tokens/<ref>": "token", "/staff/people/<ref>": "person", "/staff/usage/quota/<ref>": "person",
