@@ -1,6 +1,7 @@
 """The addresses under ``/v1``: the protocol that clients of language models speak."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -42,6 +43,7 @@ class Inference:
         route = Route(self.handle, body_limit=BODY_MAX, refusal=plane_refusal, knows=True)
         for path, (methods, _) in self.routes.items():
             routes.add(methods, path, route)
+        routes.add("POST", "/v1/completions", replace(route, handler=self.completion))
         routes.add_where("", "/v1/<path:rest>", is_address, route)
 
     def register_inside(self, routes: Routes) -> None:
@@ -60,6 +62,15 @@ class Inference:
                 answer(exchange, refused, ("Allow", method))
                 return
             handler(exchange)
+        except Exception as error:  # noqa: BLE001
+            fail(exchange, error)
+
+    def completion(self, exchange: Exchange) -> None:
+        """Answer at the one address that is asked all the time; as `handle`."""
+        try:
+            asked = self._checked(exchange, INFERENCE, schemas.ask)
+            if asked is not None:
+                self.gate.run(exchange, asked, INFERENCE)
         except Exception as error:  # noqa: BLE001
             fail(exchange, error)
 

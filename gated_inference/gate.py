@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from gated_inference.answers import answer, fail, guarded, refusal
-from gated_inference.journal import Entry
+from gated_inference.journal import Entry, Known
 from gated_inference.lookout import Lookout
 from gated_inference.pool import Pool
 from gated_inference.schemas import Ask, Refusal
@@ -61,7 +60,7 @@ class Gate:
         def decided(admission: Admission) -> None:
             if exchange.left:
                 return
-            entry = self._entry(exchange, channel, admission.opened)
+            entry = self._entry(exchange, channel, _known(admission))
             if admission.decision.allowed:
                 then(admission, entry)
             else:
@@ -74,6 +73,11 @@ class Gate:
 
     def run(self, exchange: Exchange, ask: Ask, channel: str) -> None:
         """Answer a request that is well formed: decide, set quota aside, have an engine write."""
+        admission = self.door.at_hand(exchange.request, ask.model)
+        if admission is not None:
+            known = admission.memo.get("known") or _known(admission)
+            self._begin(exchange, ask, admission, self._entry(exchange, channel, known))
+            return
         self.admit(exchange, ask.model, channel, lambda admission, entry: self._begin(exchange, ask, admission, entry))
 
     def _begin(self, exchange: Exchange, ask: Ask, admission: Admission, entry: Entry) -> None:
@@ -110,7 +114,7 @@ class Gate:
                 request_id="", at=utcnow(), action=Action.INFER.value, channel="", model_name=refused.model,
                 user_id=actor.user_id, access_token_id=actor.access_token_id,
             )  # fmt: skip
-            entry = self._entry(exchange, channel, opened)
+            entry = self._entry(exchange, channel, Known(opened))
             if actor.user_id is not None:
                 entry.finish(Outcome.INVALID, reason_code=refused.code)
                 answer(exchange, refused)
@@ -122,19 +126,28 @@ class Gate:
 
         self.door.who(exchange.request, then=guarded(exchange, known), failed=lambda error: fail(exchange, error))
 
-    def _entry(self, exchange: Exchange, channel: str, known: Mapping[str, Any]) -> Entry:
-        silent = known["user_id"] is None and not self.strangers.take()
+    def _entry(self, exchange: Exchange, channel: str, known: Known) -> Entry:
+        silent = known.fields["user_id"] is None and not self.strangers.take()
         said = {"id": exchange.request.request_id, "channel": channel}
         return Entry(self.journal, self.door.counters, self.figures, known, said, silent=silent)
 
     def _refuse(self, exchange: Exchange, entry: Entry, decision: Decision) -> None:
         entry.finish(Outcome.REFUSED, reason_code=decision.blocking[0].code)
-        answer(exchange, refusal(decision, entry.known["model_name"]))
+        answer(exchange, refusal(decision, entry.known.fields["model_name"]))
 
     def _sweep(self) -> None:
         """Write down, in one write, what runs, and look after those that have long said nothing."""
-        now = time.monotonic()
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        self._timer = loop.call_later(SWEEP_S, self._sweep) if self.running else None  # whatever goes wrong meanwhile
         passed, self._swept = now - self._swept, now
+        self._write_down()
+        for work in list(self.running):
+            try:
+                work.look(passed)
+            except Exception:  # the others are looked after all the same
+                log.exception("looking after request %s", work.exchange.request.request_id)
+
+    def _write_down(self) -> None:
         lines, written = [], {}
         for work in self.running:
             if not work.entry.written:
@@ -149,7 +162,10 @@ class Gate:
                 self.journal.append(*lines)
             except Unavailable:
                 log.warning("%d running requests could not be written down", len(self.running))
-        for work in list(self.running):
-            work.look(passed)
-        running = bool(self.running)
-        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep) if running else None
+
+
+def _known(admission: Admission) -> Known:
+    known: Known | None = admission.memo.get("known")
+    if known is None:
+        known = admission.memo["known"] = Known(admission.opened)
+    return known

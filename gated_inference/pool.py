@@ -102,6 +102,15 @@ class Engine:
             return
         self.worked()
 
+    def look(self, now: float, passed: float) -> None:
+        """Give up on what does not come, ask how it is when that is due, and let go of it when it is to leave."""
+        self.connections.sweep(passed)
+        self.checks.sweep(passed)
+        if self.next_check <= now and not self.leaving:
+            self.check()
+        if self.leaving and not self.running:
+            self.close()
+
     def close(self) -> None:
         """Let go of it."""
         self.connections.close()
@@ -138,13 +147,16 @@ class _Check(Call):
 
 
 class Asker(Protocol):
-    """Whoever an engine writes for; told one of `done`, `lost` and `nobody` at the end."""
+    """Whoever an engine writes for; told one of `whole`, `done`, `lost` and `nobody` at the end."""
 
     def begun(self, status: int, fields: dict[bytes, bytes]) -> bool:
         """Hear that an answer begins; return whether it is wanted as it comes, framing included."""
 
     def data(self, data: bytes) -> None:
         """Take a piece of it."""
+
+    def whole(self, status: int, body: bytes) -> None:
+        """Take an answer that came all at once."""
 
     def done(self) -> None:
         """Hear that it is whole."""
@@ -160,40 +172,40 @@ class Running(Call):
     """A request that engines are asked one after the other, until the first byte of an answer comes."""
 
     __slots__ = ("_asker", "_busy", "_ending", "_error", "_fields", "_first", "_pool", "_status", "_tried", "engine",
-                 "model")  # fmt: skip
+                 "model", "renamed")  # fmt: skip
 
     def __init__(self, pool: "Pool", asker: Asker, model: str, fields: dict[str, Any]) -> None:
         super().__init__()
         self._pool, self._asker, self.model, self._fields = pool, asker, model, fields
-        self._tried: list[Engine] = []
+        self._tried: tuple[Engine, ...] = ()
         self._error: NoEngine | None = None
         self._ending: bytes | None = None
         self._first, self._busy = True, False
         self._status = 0
         self.engine: Engine | None = None
-
-    @property
-    def renamed(self) -> bool:
-        """Say whether the engine calls the model otherwise."""
-        return self.engine is not None and self.engine.server.name not in {"", self.model}
+        self.renamed = False
 
     def next(self) -> None:
         """Ask the next engine, if there is one and it is not one too many."""
-        self._leave()
+        if self._busy:
+            self._leave()
         engine = self._pool.choose(self.model, self._tried) if len(self._tried) < TRIES else None
         if engine is None:
             message = f"No engine for {self.model} answers just now. Try again in a moment."
             self._asker.nobody(self._error or NoEngine("engine_unavailable", message))
             return
-        self._tried.append(engine)
-        if engine.connections.full:
+        self._tried = (*self._tried, engine)
+        connections = engine.connections
+        if len(connections.calls) >= connections.most:
             self._error = overloaded(self.model, 429)
             self.next()
             return
-        body = orjson.dumps({**self._fields, "model": engine.server.name or self.model})
+        name = engine.server.name or self.model
+        fields = self._fields
+        body = orjson.dumps(fields if fields.get("model") == name else {**fields, "model": name})
         engine.running += 1
-        self.engine, self._first, self._busy = engine, True, True
-        engine.connections.ask(self, b"%bContent-Length: %d\r\n\r\n%b" % (engine.head, len(body), body))
+        self.engine, self._first, self._busy, self.renamed = engine, True, True, name != self.model
+        connections.ask(self, b"%bContent-Length: %d\r\n\r\n%b" % (engine.head, len(body), body))
 
     def cancel(self) -> None:
         """Let go of the engine; that tells it to stop."""
@@ -229,6 +241,19 @@ class Running(Call):
             engine.worked()
         self.sink = self._asker.data
         self.sink(data)
+
+    def whole(self, status: int, fields: dict[bytes, bytes], body: bytes) -> None:
+        """Take an answer that came all at once."""
+        engine = self.engine
+        if status != 200 or not body or engine is None:  # noqa: PLR2004
+            super().whole(status, fields, body)
+            return
+        self._first = False
+        if engine.failures:
+            engine.worked()
+        if self._busy:
+            self._leave()
+        self._asker.whole(status, body)
 
     def done(self) -> None:
         """Take the end of an answer."""
@@ -331,16 +356,16 @@ class Pool:
 
     def choose(self, model: str, tried: Sequence[Engine]) -> Engine | None:
         """Return the engine with the least to do for its weight, among the healthy ones where there are any."""
-        engines, now = self.engines, time.monotonic()
         self._turn += 1
-        best, least, count = None, math.inf, len(engines)
-        for number in range(self._turn, self._turn + count):
-            engine = engines[number % count]
-            if engine.leaving or not engine.serves(model) or engine in tried:
+        turn = self._turn % (len(self.engines) or 1)
+        best, least = None, math.inf
+        for engine in (*self.engines[turn:], *self.engines[:turn]):
+            server = engine.server
+            if (server.model != model and not engine.serves(model)) or engine.leaving or engine in tried:
                 continue
-            busy = engine.running / engine.server.weight
+            busy = engine.running / server.weight
             if engine.failures >= FAILURES:
-                if engine.next_check > now:
+                if engine.next_check > time.monotonic():
                     continue
                 busy += UNWELL
             if busy < least:
@@ -351,17 +376,15 @@ class Pool:
         return Engine(server, first_byte_s=self.first_byte_s, silence_s=self.silence_s)
 
     def _sweep(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)  # whatever goes wrong meanwhile
         now = time.monotonic()
         passed, self._swept = now - self._swept, now
         for engine in self.engines:
-            engine.connections.sweep(passed)
-            engine.checks.sweep(passed)
-            if engine.next_check <= now and not engine.leaving:
-                engine.check()
-            if engine.leaving and not engine.running:
-                engine.close()
+            try:
+                engine.look(now, passed)
+            except Exception:  # the others are looked after all the same
+                log.exception("looking after engine %s", engine.server.title)
         self.engines = [e for e in self.engines if e.running or not e.leaving]
-        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
 
 def make_pool(settings: Settings) -> Pool:

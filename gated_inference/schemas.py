@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +19,8 @@ TOKENS_MAX = 32_768
 CHOICES_MAX = 4
 PROMPTS_MAX = 16
 MODEL_MAX = 200
-INTEGER_MAX = 2**63
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63
 SAFE_FLOAT = 1e15  # a larger one may have been an integer
-SPACED = re.compile(rb'"[ \t\r\n]+:').search
 BYTES_PER_TOKEN = 3
 HALF = "holds half a character (a lone surrogate)."
 # fmt: off
@@ -85,7 +83,7 @@ def json_answer(status: int, body: Any, headers: Headers) -> Answer:
 
 @dataclass(slots=True)
 class Ask:
-    """A request for text, checked as far as the gate needs; `fields` is what an engine is told beside the model.
+    """A request for text, checked as far as the gate needs; `fields` is what an engine is told.
 
     `reserve` is the most text tokens that it can use, the prompt's estimated.
     """
@@ -119,7 +117,7 @@ def _read_plain(body: bytes) -> dict[str, Any] | None:
         kind = type(part)
         if kind is str or kind is bool or part is None:
             continue
-        if kind is int and -INTEGER_MAX <= part < INTEGER_MAX:
+        if kind is int and INTEGER_MIN <= part < INTEGER_MAX:
             continue
         if kind is float and -SAFE_FLOAT < part < SAFE_FLOAT:
             continue
@@ -130,7 +128,7 @@ def _read_plain(body: bytes) -> dict[str, Any] | None:
             continue
         return None
     # A name that stands twice is there once now; then the body holds more names than were found.
-    return value if body.count(b'":') == names and SPACED(body) is None else None
+    return value if body.translate(None, b" \t\r\n").count(b'":') == names else None
 
 
 def _read_strictly(body: bytes) -> dict[str, Any]:
@@ -164,11 +162,18 @@ def ask(value: dict[str, Any]) -> Ask:
         raise checked.bad(unknown[0][:MODEL_MAX], f"The field {unknown[0][:MODEL_MAX]!r} is not supported here.")
     stream = "stream" in value and checked.flag("stream")
     include_usage = "stream_options" in value and checked.include_usage(stream=stream)
-    max_tokens = checked.whole("max_tokens", DEFAULT_TOKENS, TOKENS_MAX)
+    max_tokens = value.get("max_tokens")
+    if type(max_tokens) is not int or not 1 <= max_tokens <= TOKENS_MAX:
+        max_tokens = checked.whole("max_tokens", DEFAULT_TOKENS, TOKENS_MAX)
     choices = checked.whole("n", 1, CHOICES_MAX) if "n" in value else 1
-    prompts, estimate = checked.prompt()
-    fields = {name: given for name, given in value.items() if given is not None and name in PASSED_ON}
+    prompt = value.get("prompt")
+    prompts, estimate = (1, _estimate(prompt)) if type(prompt) is str else checked.prompt()
+    fields = value.copy()
     fields["max_tokens"] = max_tokens
+    fields.pop("user", None)
+    fields.pop("stream_options", None)
+    if None in fields.values():
+        fields = {name: given for name, given in fields.items() if given is not None}
     if stream:
         fields["stream_options"] = {"include_usage": True}
     reserve = estimate + prompts * choices * max_tokens
@@ -223,11 +228,9 @@ class _Fields:
     def prompt(self) -> tuple[int, int]:
         """Return how many prompts there are and about how many tokens they have."""
         given = self.value.get("prompt")
-        if isinstance(given, str):
-            return 1, self._estimate(given)
         if isinstance(given, list) and given:
             if all(isinstance(part, str) for part in given) and len(given) <= PROMPTS_MAX:
-                return len(given), sum(self._estimate(part) for part in given)
+                return len(given), sum(_estimate(part) for part in given)
             if _is_tokens(given):
                 return 1, len(given)
             if (
@@ -237,8 +240,10 @@ class _Fields:
                 return len(given), sum(len(part) for part in given)
         raise self.bad("prompt", f"prompt is a text, token numbers, or a list of up to {PROMPTS_MAX} of either.")
 
-    def _estimate(self, text: str) -> int:
-        return len(text.encode()) // BYTES_PER_TOKEN + 1
+
+def _estimate(text: str) -> int:
+    size = len(text) if text.isascii() else len(text.encode())
+    return size // BYTES_PER_TOKEN + 1
 
 
 def _is_tokens(given: list[Any]) -> bool:

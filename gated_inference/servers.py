@@ -2,11 +2,12 @@
 
 import tomllib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from portal.core.config import SettingError, Settings
-from portal.edge.upstream import Address
+from portal.edge.address import Address
 
 FIELDS = {"model": str, "url": str, "key": str, "weight": (int, float), "lab": str, "name": str}
 
@@ -30,7 +31,7 @@ class Server:
         """What each request to it carries."""
         return [("Authorization", f"Bearer {self.key}")] if self.key else []
 
-    @property
+    @cached_property
     def title(self) -> str:
         """How records and pages call it."""
         return "embedded" if self.address.uds is not None else self.address.authority

@@ -12,6 +12,7 @@ EVENT_MAX = 1 << 20
 DONE = b"[DONE]"
 SIZE = re.compile(rb"([0-9a-fA-F]{1,8})\r\n").match
 BEGINS, ENDS = b'data: {"', b"}\n\n\r\n"
+CHOICES, ERROR = (b'"choices":[{', b'"choices": [{'), b'"error":'
 
 
 class Stream:
@@ -28,7 +29,9 @@ class Stream:
         model: what the client calls the model, where the engine calls it otherwise.
     """
 
-    __slots__ = ("_chunks", "_emit", "_text", "chunked", "count", "done", "include_usage", "last", "model", "pieces")
+    __slots__ = (
+        "_chunks", "_emit", "_place", "_text", "chunked", "count", "done", "include_usage", "last", "model", "pieces",
+    )  # fmt: skip
 
     def __init__(
         self, emit: Callable[[bytes], None], count: Meter, *, chunked: bool, include_usage: bool, model: str = ""
@@ -36,7 +39,7 @@ class Stream:
         self._emit, self.count, self.chunked = emit, count, chunked
         self.include_usage, self.model = include_usage, model
         self._chunks = self._text = b""
-        self.pieces = 0
+        self.pieces = self._place = 0
         self.last = b""
         self.done = False
 
@@ -49,7 +52,7 @@ class Stream:
         """Take a piece of the engine's answer; raises `Lost` if no stream of events is in it."""
         self.pieces += 1
         if self.chunked:
-            events = 0 if self._text or self._chunks or _concerns_us(data) else _whole_events(data)
+            events = 0 if self._text or self._chunks else self._whole_events(data)
             if events:
                 self.count.completion_tokens += events
                 self.last = data
@@ -71,6 +74,31 @@ class Stream:
     def at_rest(self) -> bool:
         """Say whether nothing is half sent, so that something of ours may be put in."""
         return not self._text
+
+    def _whole_events(self, data: bytes) -> int:
+        """Return how many chunks of one event each a piece consists of, 0 if it is anything else, or concerns us.
+
+        An event that brings words has choices, and no model can write what is looked for, as its quotes are escaped.
+        It mostly stands where it stood in the event before.
+        """
+        at, events, size, place = 0, 0, len(data), self._place
+        while at < size:
+            found = SIZE(data, at)
+            if found is None:
+                return 0
+            begin = found.end()
+            at = begin + int(found[1], 16) + 2
+            if at > size or not data.startswith(BEGINS, begin) or data[at - 5 : at] != ENDS:
+                return 0
+            if not data.startswith(CHOICES, begin + place):
+                place = data.find(CHOICES[0], begin, at) - begin
+                if place < 0:
+                    place = data.find(CHOICES[1], begin, at) - begin
+                if place < 0 or data.find(ERROR, begin, at) >= 0:
+                    return 0
+                self._place = place
+            events += 1
+        return events
 
     def _read_chunks(self, data: bytes) -> None:
         """Take chunks apart; what is not whole yet waits."""
@@ -121,23 +149,3 @@ class Stream:
         elif b"\n" in data:
             data = orjson.dumps(value)
         self._emit(self.say(b"data: " + data + b"\n\n"))
-
-
-def _concerns_us(data: bytes) -> bool:
-    """Say whether something is in there that is ours to handle; no model can write these, as its quotes are escaped."""
-    return b"[DONE]" in data or b'"choices":[]' in data or b'"choices": []' in data or b'"error":' in data
-
-
-def _whole_events(data: bytes) -> int:
-    """Return how many chunks of one event each a piece consists of, 0 if it is anything else."""
-    at, events, size = 0, 0, len(data)
-    while at < size:
-        found = SIZE(data, at)
-        if found is None:
-            return 0
-        begin = found.end()
-        at = begin + int(found[1], 16) + 2
-        if at > size or not data.startswith(BEGINS, begin) or data[at - 5 : at] != ENDS:
-            return 0
-        events += 1
-    return events

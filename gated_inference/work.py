@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import orjson
 
@@ -17,7 +18,7 @@ from portal.access.edge import Admission, Door
 from portal.access.rules import Decision
 from portal.core.errors import PortalError, Unavailable
 from portal.edge.durable import Durable
-from portal.edge.routes import Answer, Exchange
+from portal.edge.routes import Alike, Answer, Exchange
 from portal.usage.rules import Outcome, plain
 
 COMMENT_S = 15.0
@@ -56,7 +57,7 @@ class Work:
         self._parts: list[bytes] = []
         self._stream: Stream | None = None
         self._running: Running | None = None
-        self._stop_looking: Callable[[], None] = gate.door.look_after(admission, self._cut)
+        self._stop_looking: Callable[[], Any] = gate.door.look_after(admission, self._cut)
 
     def start(self) -> None:
         """Ask an engine."""
@@ -126,6 +127,18 @@ class Work:
         except Exception as error:  # noqa: BLE001
             self._crash(error)
 
+    def whole(self, status: int, body: bytes) -> None:
+        """A whole answer."""
+        if self.ended:
+            return
+        if self.ask.stream:  # events that somebody on the way has collected
+            self.begun(status, {})
+            self.data(body)
+            self.done()
+            return
+        self._status, self._parts = status, [body]
+        self.done()
+
     def done(self) -> None:
         """The answer is whole."""
         if self.ended:
@@ -164,7 +177,7 @@ class Work:
     def _begin(self, stream: Stream) -> None:
         self._began = True
         exchange, running = self.exchange, self._running
-        exchange.begin(OK, [*EVENTS, *terms(self.admission)], raw=stream.chunked)
+        exchange.begin(OK, _fields(self.admission, stream=True), raw=stream.chunked)
         if running is not None:
             exchange.on_pause, exchange.on_resume = running.pause, running.resume
             if exchange.paused:
@@ -172,25 +185,23 @@ class Work:
 
     def _finish_stream(self, stream: Stream) -> None:
         running = self._running
+        last = stream.ending(due_comment(self.admission.decision) + b"data: [DONE]\n\n")
         try:
-            self._end(Outcome.FINISHED)
+            self._end(Outcome.FINISHED, then=partial(self.exchange.end, last))
         finally:  # the engine has done its part in any case
             if running is not None and stream.chunked:
                 running.end(stream.rest)
-        last = stream.ending(due_comment(self.admission.decision) + b"data: [DONE]\n\n")
-        self._gate.journal.sure(lambda: self.exchange.end(last), self._unsafe)
 
     def _finish_whole(self) -> None:
-        body = b"".join(self._parts)
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         value = parse(body)
         self.count.see(value)
         self.count.end()
         if self._running is not None and self._running.renamed:
             value["model"] = self.ask.model
             body = orjson.dumps(value)
-        whole = Answer(OK, [JSON, *terms(self.admission)], body)
-        self._end(Outcome.FINISHED)
-        self._gate.journal.sure(lambda: self.exchange.send(whole), self._unsafe)
+        whole = Answer(OK, _fields(self.admission), body)
+        self._end(Outcome.FINISHED, then=partial(self.exchange.send, whole))
 
     def _pass_on_refusal(self) -> None:
         """Pass on what an engine says about the request; it costs nothing."""
@@ -262,8 +273,8 @@ class Work:
         if self._running is not None:
             self._running.cancel()
 
-    def _end(self, outcome: Outcome, code: str = "") -> None:
-        """Write how it ended, with what was counted."""
+    def _end(self, outcome: Outcome, code: str = "", then: Callable[[], None] | None = None) -> None:
+        """Write how it ended, with what was counted: before this returns, or soon, and then do what depends on it."""
         if self.ended:
             return
         self.ended = True
@@ -273,8 +284,20 @@ class Work:
         # What names each other would wait for the collector of garbage.
         self._running = None
         del self.exchange.on_left
-        self.entry.finish(
-            outcome, reason_code=code, prompt_tokens=self.count.prompt_tokens,
-            completion_tokens=self.count.completion_tokens, server=engine.server.title if engine else "",
-            lab=engine.server.lab if engine else "",
+        count = self.count
+        line = self.entry.end(
+            outcome, reason_code=code, prompt_tokens=count.prompt_tokens, completion_tokens=count.completion_tokens,
+            server=engine.server.title if engine else "", lab=engine.server.lab if engine else "",
         )  # fmt: skip
+        if line is not None and then is not None:
+            self._gate.journal.put_soon(line, then, self._unsafe)
+        elif line is not None:
+            self._gate.journal.put(line)
+
+
+def _fields(admission: Admission, *, stream: bool = False) -> Alike:
+    """Return the fields of answers under an admission."""
+    found: Alike | None = admission.memo.get(stream)
+    if found is None:
+        found = admission.memo[stream] = Alike([*(EVENTS if stream else [JSON]), *terms(admission)])
+    return found

@@ -43,6 +43,7 @@ PAGES = (
     "drafting.staff", "publishing.staff", "reviews.staff", "annulments.views", "annulments.staff", "signing.views",
     "redress.views", "cases.staff", "casework.staff", "batches.staff", "suggestions.staff",
     "oauth.views", "oauth.api", "people.staff", "campaigns.staff",
+    "acknowledgments.staff", "acknowledgments.views",
     "proofs.api", "receipts.views", "reports.views", "reports.staff", "contents.staff", "reveals.views",
     "reveals.staff", "tokens.api", "transparency.views", "uploads.api", "releases.staff",
     "requests.views", "requests.staff", "requests.api", "usage.views", "usage.staff", "usage.api", "witnesses.api",

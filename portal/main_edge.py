@@ -41,8 +41,8 @@ from portal.usage import service as usage
 from portal.usage.rules import Counters
 
 PATIENT_S, QUICK_S = 30.0, 1.5  # how long running answers are given at SIGTERM, and at SIGINT
+GARBAGE = 20_000, 50, 50  # objects before they are looked through: what is done for a request leaves no circles behind
 log = logging.getLogger("portal.edge")
-EachTurn = Callable[[Callable[[], None]], Any]
 
 
 class Edge:
@@ -50,10 +50,9 @@ class Edge:
 
     Args:
         settings: the portal's settings.
-        each_turn: has a function called in the next turn of the loop.
     """
 
-    def __init__(self, settings: Settings, each_turn: EachTurn | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.engine = make_engine(settings.database_url)
         self.threads, self.routes, self.inside = Threads(), Routes(), Routes()
@@ -61,7 +60,7 @@ class Edge:
         unplayed = list(unread(settings.folder("journal")))  # before the records, so that nothing falls in between
         with transaction(self.engine, write=False) as session:
             counters.load(usage.counters(session, now=utcnow(), unplayed=unplayed))
-        self.watch = watch(self.engine, each_turn)
+        self.watch = watch(self.engine)
         self.journal = Journal(settings.folder("journal"), durability=settings.durability)
         durable = Durable(self.journal, self.threads)
         fresh: Fresh[Any] = Fresh(self.engine, self.watch, self.threads)
@@ -128,11 +127,12 @@ async def serve(settings: Settings, sock: socket.socket) -> None:
     asked: asyncio.Queue[float] = asyncio.Queue()
     loop.add_signal_handler(signal.SIGTERM, asked.put_nowait, PATIENT_S)
     loop.add_signal_handler(signal.SIGINT, asked.put_nowait, QUICK_S)
-    edge = Edge(settings, loop.call_soon)
+    edge = Edge(settings)
     loop.add_signal_handler(signal.SIGHUP, edge.reread)
     plane = await edge.start(sock)
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look through it again and again
+    gc.set_threshold(*GARBAGE)
     stopping = asyncio.ensure_future(plane.stop(await asked.get()))
     hurrying = asyncio.ensure_future(asked.get())
     await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from portal.adapters.judge import Said, read_judges
 from portal.adapters.language import language_of
 from portal.adapters.month_keys import MonthKeys
+from portal.backtests import service as backtests
 from portal.banks import service as banks
 from portal.banks.service import Scanner
 from portal.clauses import service as clauses
@@ -165,3 +166,19 @@ class Looking:
         if self._rules is None or self._rules.version != detection.rule_set_version(session):
             self._rules = detection.rule_set(session, now=utcnow())
         return self._tools
+
+    def brake(self) -> bool:
+        """Take detection rules out of force that act on too many people."""
+        with transaction(self.engine) as session:
+            detection.watch_reach(session, now=utcnow(), base_url=self.settings.base_url)
+        return False
+
+    def backtest(self) -> bool:
+        """Try a rule on the next stretch of past use; only what was counted is written, as for a preview."""
+        with transaction(self.engine, write=False) as session:
+            part = backtests.look(session, now=utcnow())
+        if part is None:
+            return False
+        with transaction(self.engine) as session:
+            backtests.keep(session, part=part, now=utcnow())
+        return True

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from portal.adapters import pades, pdf
 from portal.adapters.authority import open_authority
 from portal.adapters.mail import MailFailed, make_mailer
+from portal.adapters.mail_reports import Reports
 from portal.adapters.outside import OutsideError
 from portal.adapters.signing_key import holds, open_key
 from portal.adapters.witnesses import SeenElse, Witness, WitnessError, open_witnesses
 from portal.alarms import service as alarms
-from portal.backtests import service as backtests
 from portal.campaigns import service as campaigns
 from portal.cases import service as cases
 from portal.core.clock import utcnow
@@ -27,7 +27,6 @@ from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
 from portal.core.errors import PortalError
 from portal.deliveries import service as deliveries
-from portal.detection import service as detection
 from portal.edge.health import beat
 from portal.edge.journal import Batch, JournalReader, Record, Run
 from portal.files import service as files
@@ -36,10 +35,12 @@ from portal.licensing import service as licensing
 from portal.main_look import Looking
 from portal.main_public import Public
 from portal.notices import service as notices
+from portal.notices.rules import Rung
 from portal.previews import service as previews
 from portal.proofs import service as proofs
 from portal.proofs.rules import digest, origin_of
 from portal.receipts import service as receipts
+from portal.reminders import service as reminders
 from portal.reviews import service as reviews
 from portal.rulebook import service as rulebook
 from portal.sanctions import service as sanctions
@@ -89,6 +90,7 @@ class Work:
         self.reader = JournalReader(settings.folder("journal"))
         self.written: dict[str, int] = {}
         self.mailer = make_mailer(settings)
+        self.reports = Reports(settings.mail_reports)
         self.receipts = settings.folder("receipts")
         self.sealer = pades.open_sealer(settings, now=utcnow())
         self.log_key = open_key(settings.home)
@@ -103,6 +105,7 @@ class Work:
             Job("sign of life", self.touch, 2),
             Job("journal", self.replay, PAUSE),
             Job("mail", self.mail, 0.5),
+            Job("mail reports", self.report, 5),
             Job("receipts", self.receipt, 0.5),
             Job("leaks", public.leaks, 0.5),
             Job("reports", public.reports, 2),
@@ -113,8 +116,8 @@ class Work:
             Job("hits", self.hits, 1),
             Job("clock", self.clock, 5),
             Job("preview", self.preview, 1),
-            Job("brake", self.brake, 5),
-            Job("backtest", self.backtest, 1),
+            Job("brake", self.looking.brake, 5),
+            Job("backtest", self.looking.backtest, 1),
             Job("reminders", self.remind, 5),
             Job("log", self.log, 1),
             Job("witnesses", self.witness, 1),
@@ -187,6 +190,18 @@ class Work:
                     notices.mark_sent(session, notice_id=outgoing.notice_id, now=utcnow())
         return bool(claimed)
 
+    def report(self) -> bool:
+        """Record what mail servers report of messages: delivered, or come back."""
+        waiting = self.reports.waiting(limit=100)
+        for path in waiting:
+            report = self.reports.read(path)
+            if report is not None:
+                rung = Rung.DELIVERED if report.delivered else Rung.BOUNCED
+                with transaction(self.engine) as session:
+                    notices.record_report(session, ref=report.ref, rung=rung, now=utcnow())
+            self.reports.done(path)
+        return bool(waiting)
+
     def receipt(self) -> bool:
         """Make receipts of signatures; they are drawn and sealed outside the transactions, and each only once."""
         with transaction(self.engine, write=False) as session:
@@ -227,22 +242,6 @@ class Work:
             rulebook.remind(session, now=utcnow(), base_url=self.settings.base_url)
         return False
 
-    def brake(self) -> bool:
-        """Take detection rules out of force that act on too many people."""
-        with transaction(self.engine) as session:
-            detection.watch_reach(session, now=utcnow(), base_url=self.settings.base_url)
-        return False
-
-    def backtest(self) -> bool:
-        """Try a rule on the next stretch of past use; only what was counted is written, as for a preview."""
-        with transaction(self.engine, write=False) as session:
-            part = backtests.look(session, now=utcnow())
-        if part is None:
-            return False
-        with transaction(self.engine) as session:
-            backtests.keep(session, part=part, now=utcnow())
-        return True
-
     def preview(self) -> bool:
         """Look at the next people for a preview; only what was found is written, so that nobody waits for a turn."""
         with transaction(self.engine, write=False) as session:
@@ -258,7 +257,7 @@ class Work:
     def remind(self) -> bool:
         """Leave the next messages of campaigns."""
         with transaction(self.engine) as session:
-            return campaigns.remind(session, now=utcnow(), base_url=self.settings.base_url)
+            return reminders.remind(session, now=utcnow(), base_url=self.settings.base_url)
 
     def sweep(self) -> bool:
         """Let go of uploads that nobody finished, with what came of them."""
@@ -266,7 +265,7 @@ class Work:
         with transaction(self.engine) as session:
             over = uploads.sweep(session, now=now)
         for ref in over:
-            self.receiver.forget(ref)
+            self.receiver.parts(ref).forget()
         self.receiver.sweep(now.timestamp())
         return False
 

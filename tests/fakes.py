@@ -111,10 +111,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fake.behave == "silent" and not self.wait():
             return
-        if body.get("stream"):
-            self.stream(body)
-        else:
-            self.unstreamed(body)
+        try:
+            (self.stream if body.get("stream") else self.unstreamed)(body)
+        except OSError:  # the other side left before anything was written
+            self.close_connection = True
+            fake.left.set()
 
     def unstreamed(self, body: dict[str, Any]) -> None:
         fake = self.fake

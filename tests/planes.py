@@ -24,7 +24,7 @@ def data_plane(settings: Settings) -> Iterator[httpx.Client]:
     begun, end = threading.Event(), asyncio.Event()
 
     async def run() -> None:
-        edge = Edge(settings, loop.call_soon)
+        edge = Edge(settings)
         plane = await edge.start(sock)
         begun.set()
         await end.wait()

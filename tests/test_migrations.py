@@ -1,5 +1,7 @@
 """The schema's history ends where the tables are, and can be walked both ways with data in it."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from portal.core.db import APPEND_ONLY, Base, make_engine, transaction
-from portal.migrations import config, is_current, upgrade
+from portal.migrations import config, is_current, newest, upgrade
 from tests.conftest import NOW
 from tests.factories import Make
 
@@ -63,3 +65,12 @@ def test_the_schema_goes_down_and_up_again_with_data_in_it(fresh: sa.Engine) -> 
     upgrade(fresh)
     with transaction(fresh) as session:
         Make(session, NOW).noise()
+
+
+def test_the_newest_migration_is_known_without_its_library() -> None:
+    from alembic.script import ScriptDirectory
+
+    assert ScriptDirectory.from_config(config()).get_heads() == [newest()]
+    program = "import sys, portal.main_edge; print({'alembic', 'mako', 'flask', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

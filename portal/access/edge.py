@@ -1,10 +1,12 @@
 """Admission in the data plane: who calls, and whether they may; asked of the records again once they have changed."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from sqlalchemy.orm import Session
 
@@ -24,7 +26,9 @@ from portal.usage.rules import Counters, Limits, Record, use_opened
 LOOK_S = 0.5  # work that may not go on ends within two seconds of the change
 UNSURE_S = 10.0  # and this long after nobody could say whether it may
 STRANGER_S = 5.0
+MODELS_MAX = 16  # that are remembered for one head
 Key = tuple[Any, ...]
+log = logging.getLogger("portal.door")
 Failed = Callable[[BaseException], None]
 
 
@@ -38,6 +42,10 @@ class Call(Protocol):
     @property
     def actor(self) -> Actor | None:
         """Set when a page of the portal calls for a person who is signed in there."""
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What is kept for other requests with the same head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,7 @@ class Admission:
     limits: Limits = field(default_factory=Limits)
     opened: Record = field(default_factory=dict)
     key: Key = ()
-    memo: dict[str, Any] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ class Door:
         self.fresh = fresh
         self.settings = settings
         self.counters = counters
-        self._running: dict[Key, _Running] = {}
+        self._running: list[_Running] = []
         self._numbers = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -125,6 +133,22 @@ class Door:
             return self._decide(session, self.identify(session, call), key)
 
         self.fresh.ask(key, load, then, failed)
+
+    def at_hand(self, call: Call, model: str) -> Admission | None:
+        """Return the leave to infer with a model, if it is known."""
+        if call.actor is not None or "authorization" not in call.headers:
+            return None
+        known = call.known.get(model)
+        if known is not None and self.fresh.holds(known):
+            leave: Admission = known.value
+            return leave
+        kept = self.fresh.kept((_who(call), model, None, Action.INFER))
+        if kept is None or not kept.value.decision.allowed:
+            return None
+        if len(call.known) >= MODELS_MAX:
+            call.known.clear()
+        call.known[model] = kept
+        return cast(Admission, kept.value)
 
     def who(self, call: Call, *, then: Callable[[Actor], None], failed: Failed) -> None:
         """Find who calls, where there is nothing to decide."""
@@ -164,35 +188,36 @@ class Door:
         used = self.counters.used(person, now)
         return decide(replace(admission.facts, used=used, limits=admission.limits), admission.action, now)
 
-    def look_after(self, admission: Admission, cut: Callable[[Decision | None], None]) -> Callable[[], None]:
+    def look_after(self, admission: Admission, cut: Callable[[Decision | None], None]) -> Callable[[], Any]:
         """Look twice a second whether work may go on, and call `cut`, once, when it may not.
 
         `cut` is told the decision; None if for long nobody could say. The work calls what is returned when it ends.
         """
-        group = self._running.get(admission.key)
+        group: _Running | None = admission.memo.get("running")
         if group is None:
             loop = asyncio.get_running_loop()
-            group = self._running[admission.key] = _Running(admission, sure_at=loop.time())
+            group = admission.memo["running"] = _Running(admission, sure_at=loop.time())
+            self._running.append(group)
             if self._timer is None:
                 self._timer = loop.call_later(LOOK_S, self._look)
         self._numbers += 1
-        number, works = self._numbers, group.works
-        works[number] = cut
-
-        def ended() -> None:
-            works.pop(number, None)
-
-        return ended
+        group.works[self._numbers] = cut
+        return partial(group.works.pop, self._numbers, None)
 
     def _look(self) -> None:
-        self._timer = None
-        for key, group in list(self._running.items()):
+        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)  # whatever goes wrong meanwhile
+        for group in list(self._running):
             if not group.works:
-                del self._running[key]
+                self._running.remove(group)
+                del group.admission.memo["running"]
             elif not group.asking:
-                self._look_at(group)
-        if self._running:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+                try:
+                    self._look_at(group)
+                except Exception:
+                    log.exception("looking after what runs")
+        if not self._running:
+            self._timer.cancel()
+            self._timer = None
 
     def _look_at(self, group: _Running) -> None:
         """Ask about running work; whoever may begin may go on, so that is looked up first."""

@@ -36,8 +36,8 @@ class Requirement(Base):
 # change in what is read; of deliveries, and the files that they cover, see `portal.access.edge`.
 for table in (
     "user_account", "profile", "gated_model", "release", "requirement", "license", "license_version", "signature",
-    "annulment", "decline", "notice_event", "access_token_scope", "access_token_model", "quota", "former_name",
-    "request_form", "access_request", "entitlement", "entitlement_end", "sanction",
+    "annulment", "decline", "reconfirmation", "notice_event", "access_token_scope", "access_token_model", "quota",
+    "former_name", "request_form", "access_request", "entitlement", "entitlement_end", "sanction",
 ):  # fmt: skip
     facts(table)
 facts("access_token", but=["name", "last_used_at"])

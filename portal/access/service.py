@@ -14,16 +14,18 @@ from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
 from portal.catalog.rules import ModelState, RepoKind
 from portal.core.actor import Actor
+from portal.core.db import among
 from portal.core.errors import Refused
 from portal.deliveries import service as deliveries
 from portal.entitlements import service as entitlements
-from portal.entitlements.rules import AskFact, RequestState
+from portal.entitlements.rules import AskFact
 from portal.licensing import service as licensing
 from portal.licensing.models import License
-from portal.licensing.rules import SignatureFact, VersionFact
+from portal.licensing.rules import SignatureFact, VersionFact, binds_at
 from portal.notices import service as notices
 from portal.sanctions import service as sanctions
 from portal.sanctions.rules import concerning
+from portal.signing import service as signing
 from portal.tokens import service as tokens
 from portal.tokens.models import AccessTokenModel
 from portal.usage import service as usage
@@ -98,6 +100,7 @@ class Crowd:
         }
         self._people = _people(session, ids, base_url)
         self._signed = licensing.signatures_of(session, user_ids=ids, license_ids=sorted(licenses)) if ids else {}
+        self._again = signing.ordered_again(session, user_ids=ids, license_ids=sorted(licenses)) if ids else {}
         self._declined = licensing.declined_of(session, user_ids=ids, license_ids=sorted(licenses)) if ids else {}
         refs = [ref for known in self._known.values() for _, ref in known]
         self._told = notices.reached_of(session, user_ids=ids, subject_refs=refs) if ids else {}
@@ -137,14 +140,12 @@ class Crowd:
         if subject.model is None:
             return ()
         pinned = subject.release.license_number if subject.release else ""
-        # Who was reset signs what changed before asking anew.
-        strict = self._asked(user_id, subject.model.id).state is RequestState.RESET
         return tuple(
             RequirementFact(
                 slug=license_.slug, title=license_.title, follows=requirement.follows,
-                grace=Grace.STRICT if strict else requirement.grace, pinned=pinned,
+                grace=requirement.grace, pinned=pinned,
                 versions=tuple(version for version, _ in self._known[license_.id]),
-                signatures=self.signatures(user_id, license_.id),
+                signatures=self._counted(user_id, subject.model.id, license_.id),
                 declined=self._declined.get(user_id, frozenset()), reached=self._reached(user_id, license_.id),
             )
             for requirement, license_ in self._required[action]
@@ -153,6 +154,11 @@ class Crowd:
 
     def _asked(self, user_id: int, model_id: int) -> AskFact:
         return self._asking.get(user_id, self._asking[0]).get(model_id, AskFact())
+
+    def _counted(self, user_id: int, model_id: int, license_id: int) -> tuple[SignatureFact, ...]:
+        """Return those signatures that count for a model: where one is to be given again, those given since."""
+        since, signed = self._again.get(user_id, {}).get((model_id, license_id)), self.signatures(user_id, license_id)
+        return signed if since is None else tuple(s for s in signed if s.signed_at is not None and s.signed_at > since)
 
     def signatures(self, user_id: int, license_id: int) -> tuple[SignatureFact, ...]:
         """Return a person's signatures of a license that something asks for."""
@@ -166,8 +172,17 @@ class Crowd:
         newest = max((s.ordinal for s in signed if s.ended_at is None), default=-1)
         return {v.number: told[ref] for v, ref in self._known[license_id] if v.ordinal > newest and ref in told}
 
-    def kind(self, actor: Actor) -> tuple[Hashable, ...]:
-        """Return all that the facts of an actor depend on, but for what names them: those of one kind fare alike."""
+    def _bound_by(self, user_id: int, license_id: int, instants: Sequence[datetime]) -> tuple[Hashable, ...]:
+        reached = self._reached(user_id, license_id)
+        when = ((v.number, binds_at(v, reached[v.number])) for v, _ in self._known[license_id] if v.number in reached)
+        return tuple((number, *(at is not None and at <= instant for instant in instants)) for number, at in when)
+
+    def kind(self, actor: Actor, instants: Sequence[datetime]) -> tuple[Hashable, ...]:
+        """Return all that an actor's answers at some instants depend on: those of one kind are answered alike there.
+
+        What only names somebody is left out, and so is when exactly they heard of a version: it counts whether that
+        version binds them by each instant.
+        """
         user_id = actor.user_id or 0
         person = self._people.get(user_id)
         bound = self._bound.get(actor.access_token_id or 0)
@@ -178,8 +193,9 @@ class Crowd:
                 (license_id, tuple((s.version_id, s.ended_at) for s in signed))
                 for license_id, signed in self._signed.get(user_id, {}).items()
             ),
-            tuple(tuple(self._reached(user_id, license_id).items()) for license_id in self._known),
-            self._declined.get(user_id), self._copies.get(user_id), self._sanctions.get(user_id),
+            tuple(self._bound_by(user_id, license_id, instants) for license_id in self._known),
+            self._declined.get(user_id), self._copies.get(user_id), user_id if user_id in self._again else None,
+            self._sanctions.get(user_id), self._tokens.get(actor.access_token_id or 0),
             tuple(self._asking.get(user_id, self._asking[0]).items()),
         )  # fmt: skip
 
@@ -283,6 +299,31 @@ def require_license(session: Session, *, model_id: int, license_id: int, now: da
     return rows
 
 
+def follow_license(session: Session, *, model_id: int, license_id: int, now: datetime) -> bool:
+    """Let downloads of a model ask for the version in force, and no more for what its release pins; say if they did.
+
+    The row that said otherwise ends and another begins, so that what was asked for at any past instant stays known.
+    """
+    row = session.scalar(
+        sa.select(Requirement).where(
+            Requirement.model_id == model_id, Requirement.license_id == license_id, Requirement.valid_to.is_(None),
+            Requirement.action == Action.DOWNLOAD, Requirement.follows == Follows.RELEASE,
+        )
+    )  # fmt: skip
+    if row is None:
+        return False
+    row.valid_to = now
+    session.flush()
+    session.add(
+        Requirement(
+            model_id=model_id, license_id=license_id, action=Action.DOWNLOAD, follows=Follows.LICENSE, grace=row.grace,
+            valid_from=now,
+        )
+    )  # fmt: skip
+    session.flush()
+    return True
+
+
 def _requirements(session: Session, model_ids: list[int], action: Action) -> list[tuple[Requirement, License]]:
     # Reading, asking and renewing show or need what inference needs: the text in force.
     wanted = action if action in {Action.DOWNLOAD, Action.INFER} else Action.INFER
@@ -300,7 +341,7 @@ def _people(session: Session, user_ids: list[int], base_url: str) -> dict[int, F
     query = (
         sa.select(User.id, User.standing, User.standing_until, User.standing_ref, Profile.verified_at)
         .outerjoin(Profile, Profile.user_id == User.id)
-        .where(User.id.in_(user_ids))
+        .where(among(User.id, user_ids))
     )
     return {
         user_id: Facts(
@@ -316,7 +357,7 @@ def _bound_models(session: Session, token_ids: list[int]) -> dict[int, frozenset
     found: dict[int, set[int]] = {}
     if token_ids:
         query = sa.select(AccessTokenModel.access_token_id, AccessTokenModel.model_id)
-        for token_id, model_id in session.execute(query.where(AccessTokenModel.access_token_id.in_(token_ids))):
+        for token_id, model_id in session.execute(query.where(among(AccessTokenModel.access_token_id, token_ids))):
             found.setdefault(token_id, set()).add(model_id)
     return {token_id: frozenset(models) for token_id, models in found.items()}
 

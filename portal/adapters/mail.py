@@ -55,7 +55,7 @@ def make_mailer(settings: Settings) -> Mailer:
     return SmtpMailer(
         host=url.hostname or "localhost", port=url.port or PORTS[url.scheme], implicit_tls=url.scheme == "smtps",
         user=unquote(url.username or ""), password=unquote(url.password or ""), sender=sender,
-        require_tls=settings.is_production,
+        require_tls=settings.is_production, reports=bool(settings.mail_reports),
     )  # fmt: skip
 
 
@@ -135,6 +135,7 @@ class SmtpMailer:
         user, password: credentials, or none.
         sender: the address that mail comes from.
         require_tls: refuse a server that offers no TLS.
+        reports: ask a server that can for a report on whether each message was delivered (RFC 3461).
         context: which certificates count; by default those of the system.
     """
 
@@ -145,6 +146,7 @@ class SmtpMailer:
     user: str = ""
     password: str = ""
     require_tls: bool = False
+    reports: bool = False
     context: ssl.SSLContext | None = None
     timeout: float = TIMEOUT_SECONDS
 
@@ -155,7 +157,9 @@ class SmtpMailer:
             with self._connect() as server:
                 if self.user:
                     server.login(self.user, self.password)
-                server.send_message(message)
+                server.ehlo_or_helo_if_needed()
+                asked = _asked(message_id) if self.reports and server.has_extn("dsn") else ((), ())
+                server.send_message(message, mail_options=asked[0], rcpt_options=asked[1])
         except MailFailed:
             raise
         except smtplib.SMTPRecipientsRefused as error:
@@ -188,6 +192,12 @@ class SmtpMailer:
             server.close()
             raise
         return server
+
+
+def _asked(message_id: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what asks for a report, of the message and of its recipient; the report then names the message."""
+    envelope = (f"ENVID={message_id}",) if message_id else ()
+    return ("RET=HDRS", *envelope), ("NOTIFY=SUCCESS,FAILURE",)
 
 
 def _is_permanent(code: int) -> bool:

@@ -220,15 +220,6 @@ class VersionArrived(Event, name="license:version:arrived"):
 
 
 @dataclass(frozen=True)
-class CampaignChanged(Event, name="license:campaign:changed"):
-    """A campaign that asks people to sign a version came into another state, or counts somebody (`user`) no more."""
-
-    version: str
-    change: str
-    user: str = ""
-
-
-@dataclass(frozen=True)
 class CeremonyOpened(Event, name="license:ceremony:opened"):
     """A person was shown a license version in order to sign."""
 

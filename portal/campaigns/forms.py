@@ -2,8 +2,10 @@
 
 from datetime import datetime
 
-from wtforms import DateField, StringField
+from wtforms import DateField, SelectMultipleField, StringField
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import InputRequired, Optional
+from wtforms.widgets import CheckboxInput, ListWidget
 
 from portal.core.errors import Invalid
 from portal.licensing.rules import NOTICE_MINIMUM, Materiality
@@ -36,6 +38,21 @@ class ScheduleForm(PortalForm):
 
 class StepForm(PortalForm):
     """That a step is meant."""
+
+
+class CutOverForm(StepForm):
+    """That a cut-over is meant, and which models stop to ask for an older text with it."""
+
+    follow = SelectMultipleField(
+        "Downloads of these ask for the version in force from now on", option_widget=CheckboxInput(),
+        widget=ListWidget(prefix_label=False), validators=[Optional()],
+        description="Left unticked, they go on asking for the older text that their release names. Who has not signed "
+        "fetches no new copies of the ticked ones.",
+    )  # fmt: skip
+
+    def offer(self, pins: list[dict[str, str]]) -> None:
+        """Let these models be chosen, each with the version that its downloads ask for."""
+        self.follow.choices = [SelectChoice(pin["model"], f"{pin['model']}, now {pin['number']}") for pin in pins]
 
 
 class ExemptForm(PortalForm):

@@ -1,17 +1,52 @@
-"""How those who must sign a new version are asked, reminded and counted, until the campaign is cut over."""
+"""How those whom something concerns are asked, reminded and counted, until the campaign is over."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from portal.audit.rules import Event
 from portal.core.errors import Conflict, Invalid
 from portal.core.machine import Machine
 
 SECOND_BEFORE = timedelta(days=14)
 QUIET = timedelta(days=7)
+YEAR = timedelta(days=365)
 WAVES = 2
 REASON_MAX = 500
+WORDS_MAX = 4_000
+
+
+@dataclass(frozen=True)
+class CampaignChanged(Event, name="license:campaign:changed"):
+    """A campaign came into another state, or counts somebody (`user`) no more; `about` is what it is about."""
+
+    about: str
+    change: str
+    user: str = ""
+
+
+@dataclass(frozen=True)
+class RequirementMoved(Event, name="license:requirement:moved"):
+    """Downloads of a model ask, from a cut-over on, for the version in force and no more for the one pinned."""
+
+    license: str
+    campaign: str
+
+
+@dataclass(frozen=True)
+class Acknowledged(Event, name="license:campaign:acknowledged"):
+    """Somebody confirmed that they read what a campaign tells them; `shown` is the digest of what they were shown."""
+
+    shown: str
+
+
+class CampaignKind(StrEnum):
+    """What a campaign asks for: a signature, or a word that a changed limitation or a correction was read."""
+
+    RE_SIGN = "re_sign"
+    LIMITATION = "limitation"
+    CORRECTION = "correction"
 
 
 class CampaignState(StrEnum):
@@ -46,20 +81,38 @@ CAMPAIGN = Machine(
         (S.PLANNED, A.PREVIEW): S.PREVIEWED,
         (S.PREVIEWED, A.PREVIEW): S.PREVIEWED,
         (S.PREVIEWED, A.START): S.RUNNING,
+        (S.PLANNED, A.START): S.RUNNING,
         (S.RUNNING, A.PAUSE): S.PAUSED,
         (S.PAUSED, A.RESUME): S.RUNNING,
         (S.RUNNING, A.CUT_OVER): S.CUT_OVER,
         (S.CUT_OVER, A.FINISH): S.FINISHED,
+        (S.RUNNING, A.FINISH): S.FINISHED,
         **{(state, A.CANCEL): S.CANCELLED for state in (S.PLANNED, S.PREVIEWED, S.RUNNING, S.PAUSED)},
     },
 )
 ENDED = frozenset({S.FINISHED, S.CANCELLED})
 
 
+SHORT = frozenset({(S.PLANNED, A.START), (S.RUNNING, A.FINISH)})
+
+
+def life(kind: CampaignKind) -> Machine[CampaignState, CampaignAction]:
+    """Return the moves of a campaign: one that asks to sign has a preview and is cut over, the others are not."""
+    signs = kind is CampaignKind.RE_SIGN
+
+    def has(state: CampaignState, action: CampaignAction) -> bool:
+        if signs:
+            return (state, action) not in SHORT
+        return action not in {A.PREVIEW, A.CUT_OVER} and state not in {S.PREVIEWED, S.CUT_OVER}
+
+    return Machine(CAMPAIGN.name, CAMPAIGN.start, {move: to for move, to in CAMPAIGN.table.items() if has(*move)})
+
+
 class TargetState(StrEnum):
-    """How far somebody who is asked to sign has come; follows from signatures and notices, and is never stored."""
+    """How far somebody who is asked has come; follows from signatures, words and notices, and is never stored."""
 
     SIGNED = "signed"
+    ACKNOWLEDGED = "acknowledged"
     DECLINED = "declined"
     EXEMPT = "exempt"
     REACHED = "reached"
@@ -73,10 +126,11 @@ UNREACHED = frozenset({TargetState.UNREACHABLE, TargetState.NOTIFIED, TargetStat
 
 @dataclass(frozen=True)
 class TargetFact:
-    """What is known of somebody who is asked to sign."""
+    """What is known of somebody who is asked."""
 
     waves: int = 0
     signed: bool = False
+    acknowledged: bool = False
     declined: bool = False
     exempt: bool = False
     reached: bool = False
@@ -85,17 +139,12 @@ class TargetFact:
 
 def target_state(fact: TargetFact) -> TargetState:
     """Say how far somebody has come: what they did counts most, then what reached them."""
-    if fact.signed:
-        return TargetState.SIGNED
-    if fact.declined:
-        return TargetState.DECLINED
-    if fact.exempt:
-        return TargetState.EXEMPT
-    if fact.reached:
-        return TargetState.REACHED
-    if fact.bounced:
-        return TargetState.UNREACHABLE
-    return TargetState.NOTIFIED if fact.waves else TargetState.WAITING
+    ladder = (
+        (fact.signed, TargetState.SIGNED), (fact.acknowledged, TargetState.ACKNOWLEDGED),
+        (fact.declined, TargetState.DECLINED), (fact.exempt, TargetState.EXEMPT), (fact.reached, TargetState.REACHED),
+        (fact.bounced, TargetState.UNREACHABLE), (fact.waves > 0, TargetState.NOTIFIED),
+    )  # fmt: skip
+    return next((state for holds, state in ladder if holds), TargetState.WAITING)
 
 
 def unreached_share(states: Mapping[TargetState, int]) -> float:
@@ -105,7 +154,7 @@ def unreached_share(states: Mapping[TargetState, int]) -> float:
 
 
 def second_at(started_at: datetime, required_by: datetime) -> datetime:
-    """Return when those who have not answered are reminded: a while after the start, and before they must sign."""
+    """Return when those who have not answered are reminded: a while after the start, and before the day that counts."""
     return max(started_at + QUIET, required_by - SECOND_BEFORE)
 
 
@@ -177,6 +226,39 @@ def check_reason(reason: str) -> str:
     if not kept or len(kept) > REASON_MAX or not kept.isprintable():
         raise Invalid("reason_missing", f"Say why, in one line of at most {REASON_MAX} characters.", field="reason")
     return kept
+
+
+def check_words(words: str) -> str:
+    """Return what those whom a campaign concerns are told, as it is kept, or raise `Invalid`."""
+    kept = words.replace("\r\n", "\n").replace("\r", "\n").strip()
+    if not kept or len(kept) > WORDS_MAX:
+        message = f"Say what changed and what to do about it, in 1 to {WORDS_MAX:,} characters."
+        raise Invalid("campaign_words", message, field="words")
+    if not all(letter.isprintable() or letter == "\n" for letter in kept):
+        raise Invalid("campaign_letters", "That holds characters that cannot be kept.", field="words")
+    return kept
+
+
+def check_answer_by(answer_by: datetime, now: datetime) -> None:
+    """Raise unless those who are asked have time to answer, and the campaign an end in sight."""
+    if not now + QUIET <= answer_by <= now + YEAR:
+        message = f"Leave them at least {QUIET.days} days, and at most {YEAR.days}."
+        raise Invalid("answer_by", message, field="answer_by")
+
+
+CONCERNS = {
+    CampaignKind.LIMITATION: "You used {name} or hold a copy of it, and what its card says of its limits changed.",
+    CampaignKind.CORRECTION: "You hold a copy of {name}, and it has to be corrected.",
+}
+
+
+def compose_telling(*, kind: CampaignKind, name: str, words: str, answer_on: str, page: str) -> str:
+    """Write the mail that tells somebody of a changed limitation or a correction, and asks for a word back."""
+    return (
+        f"{CONCERNS[kind].format(name=name)}\n\n{words}\n\nPlease read the page below and confirm there, before "
+        f"{answer_on}, that you did. Nothing stops if you do not: we ask so that we know that this reached you.\n\n"
+        f"{page}\n"
+    )
 
 
 def compose_reminder(*, title: str, number: str, required_on: str, page: str) -> str:

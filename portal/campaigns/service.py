@@ -1,7 +1,7 @@
-"""Asking everybody who must sign a license version to do so: from the preview, through reminders, to the cut-over."""
+"""Asking everybody whom something concerns: from the preview or the plan, through reminders, to the end."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,40 +9,53 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from portal.access import service as access
 from portal.accounts.models import Profile, User
 from portal.accounts.rules import Standing
 from portal.audit import service as audit
-from portal.audit.rules import CampaignChanged
 from portal.campaigns import rules
-from portal.campaigns.models import Campaign, Target
+from portal.campaigns.models import Acknowledgment, Campaign, Target
 from portal.campaigns.rules import (
-    CAMPAIGN,
     ENDED,
-    WAVES,
     CampaignAction,
-    CampaignState,
+    CampaignChanged,
+    CampaignKind,
     CutOver,
+    RequirementMoved,
     TargetFact,
     TargetState,
+    life,
 )  # fmt: skip
+from portal.catalog import service as catalog
 from portal.core.actor import SYSTEM, Actor
-from portal.core.db import hold
+from portal.core.db import among, hold
 from portal.core.errors import Conflict, NotFound
 from portal.core.ids import public_id
+from portal.deliveries import service as deliveries
 from portal.licensing import service as licensing
 from portal.licensing.models import LicenseVersion
 from portal.licensing.rules import WEIGHT, Materiality, VersionState, state_at
 from portal.notices import service as notices
-from portal.notices.rules import moment
 from portal.previews import service as previews
 from portal.previews.models import Preview, PreviewPerson
 from portal.previews.rules import Lot
 from portal.publishing import service as publishing
 from portal.signing import service as signing
+from portal.usage import service as usage
 
-MAILS = 200
-PART = 5_000  # as many ids as both databases take in one question
 REMINDER = "license_reminder"
+
+
+def about(campaign: Campaign) -> str:
+    """Return how notices name what a campaign is about."""
+    return publishing.ref(campaign.version) if campaign.version else f"campaign:{campaign.public_id}"
+
+
+def signing_of(campaign: Campaign) -> tuple[LicenseVersion, Preview]:
+    """Return the version that a campaign asks to sign, with its preview; another kind of campaign has none."""
+    if campaign.version is None or campaign.preview is None:
+        raise Conflict("campaign_asks_to_read", "This campaign asks nobody to sign.")
+    return campaign.version, campaign.preview
 
 
 def ask(
@@ -55,7 +68,7 @@ def ask(
     now: datetime,
 ) -> Preview:
     """Ask for a preview of a version; one that many must sign gets a campaign with it."""
-    _settle(session, version=version, now=now)
+    settle(session, version=version, now=now)
     preview = previews.ask(session, version=version, effective_at=effective_at, required_by=required_by, by=by, now=now)
     if _is_material(version) and preview.people and open_campaign(session, version=version) is None:
         campaign = Campaign(
@@ -71,7 +84,7 @@ def ask(
 def take_preview(session: Session, *, preview: Preview, now: datetime) -> None:
     """Let a campaign that has not started go by a preview that was just done."""
     campaign = open_campaign(session, version=preview.version)
-    if campaign is not None and CAMPAIGN.can(campaign.state, CampaignAction.PREVIEW):
+    if campaign is not None and life(campaign.kind).can(campaign.state, CampaignAction.PREVIEW):
         _move(session, campaign, CampaignAction.PREVIEW, by=SYSTEM, now=now, preview_id=preview.id)
 
 
@@ -123,28 +136,52 @@ def open_campaign(session: Session, *, version: LicenseVersion) -> Campaign | No
     return session.scalar(query)
 
 
-def move(session: Session, *, ref: str, action: CampaignAction, by: Actor, now: datetime, limit: float) -> Campaign:
-    """Pause, resume, cut over, finish or call off a campaign.
+def move(
+    session: Session,
+    *,
+    ref: str,
+    action: CampaignAction,
+    by: Actor,
+    now: datetime,
+    limit: float,
+    follow: Collection[str] = (),
+) -> Campaign:
+    """Pause, resume, cut over, finish or call off a campaign, or start one that has no preview.
 
     Args:
         limit: the largest share of targets that nothing reached, for a cut-over.
+        follow: names of the models of which downloads ask for the version in force from a cut-over on.
     """
     campaign = find(session, ref=ref)
     hold(session, Campaign.id, campaign.id)
-    if action in {CampaignAction.PREVIEW, CampaignAction.START}:
-        raise Conflict("move_refused", "A campaign starts with its preview.")
-    CAMPAIGN.next(campaign.state, action)
+    signs = campaign.kind is CampaignKind.RE_SIGN
+    if action is CampaignAction.PREVIEW or (signs and action is CampaignAction.START):
+        raise Conflict("move_refused", "A campaign that asks to sign starts with its preview.")
+    life(campaign.kind).next(campaign.state, action)
+    started: dict[str, Any] = {"started_at": now} if action is CampaignAction.START else {}
     if action is CampaignAction.CUT_OVER:
-        _join(session, campaign)
+        join(session, campaign)
         rules.check_cut_over(cut_over_facts(session, campaign=campaign, limit=limit, now=now), now)
-    _move(session, campaign, action, by=by, now=now)
+        _follow(session, campaign, follow, by=by, now=now)
+    _move(session, campaign, action, by=by, now=now, **started)
+    if started:
+        join(session, campaign)
     return campaign
+
+
+def _follow(session: Session, campaign: Campaign, names: Collection[str], *, by: Actor, now: datetime) -> None:
+    version, _ = signing_of(campaign)
+    for name in sorted({pin["model"] for pin in previews.pins(session, version=version)} & set(names)):
+        model = catalog.find_any_model(session, full_name=name)
+        if access.follow_license(session, model_id=model.id, license_id=version.license_id, now=now):
+            event = RequirementMoved(model.public_id, version.license.slug, campaign.public_id)
+            audit.record(session, event, by=by, now=now)
 
 
 def _move(
     session: Session, campaign: Campaign, action: CampaignAction, *, by: Actor, now: datetime, **values: Any
 ) -> None:
-    state = CAMPAIGN.next(campaign.state, action)
+    state = life(campaign.kind).next(campaign.state, action)
     values |= {"ended_at": now} if state in ENDED else {}
     moved = session.scalar(
         sa.update(Campaign)
@@ -162,15 +199,14 @@ def _move(
 
 def _record(session: Session, campaign: Campaign, *, by: Actor, now: datetime, user: str = "") -> None:
     change = "exempted" if user else campaign.state.value
-    event = CampaignChanged(campaign.public_id, publishing.ref(campaign.version), change, user)
-    audit.record(session, event, by=by, now=now)
+    audit.record(session, CampaignChanged(campaign.public_id, about(campaign), change, user), by=by, now=now)
 
 
 def _is_material(version: LicenseVersion) -> bool:
     return version.materiality is not None and WEIGHT[version.materiality] >= WEIGHT[Materiality.MATERIAL]
 
 
-def _settle(session: Session, *, version: LicenseVersion, now: datetime) -> bool:
+def settle(session: Session, *, version: LicenseVersion, now: datetime) -> bool:
     """Call off a campaign of which the version's date was called off; say whether there was one."""
     campaign = open_campaign(session, version=version)
     if campaign is None or campaign.started_at is None or version.effective_at is not None:
@@ -183,7 +219,7 @@ def states(
     session: Session, *, campaign: Campaign, user_ids: Sequence[int] | None = None
 ) -> dict[int, TargetState]:  # fmt: skip
     """Say how far the targets of a campaign have come, or some of them; found out anew each time, never stored."""
-    version, about = campaign.version, publishing.ref(campaign.version)
+    version = campaign.version
     rows = (
         sa.select(Target.user_id, Target.waves, Target.exempt_at, Profile.email, User.standing)
         .join(User, User.id == Target.user_id)
@@ -191,15 +227,21 @@ def states(
         .where(Target.campaign_id == campaign.id)
     )
     if user_ids is not None:
-        rows = rows.where(Target.user_id.in_(user_ids))
-    signed = signing.signers(session, version=version, user_ids=user_ids)
-    said = licensing.declined_of(session, user_ids=user_ids, license_ids=[version.license_id])
-    reached = notices.reached_of(session, user_ids=user_ids, subject_refs=[about])
+        rows = rows.where(among(Target.user_id, user_ids))
+    signed, said, read = set[int](), dict[int, frozenset[int]](), set[int]()
+    if version is None:
+        words = sa.select(Acknowledgment.user_id).where(Acknowledgment.campaign_id == campaign.id)
+        read = set(session.scalars(words))
+    else:
+        signed = signing.signers(session, version=version, user_ids=user_ids)
+        said = licensing.declined_of(session, user_ids=user_ids, license_ids=[version.license_id])
+    reached = notices.reached_of(session, user_ids=user_ids, subject_refs=[about(campaign)])
     back = notices.bounced(session, user_ids=user_ids)
     return {
         user_id: rules.target_state(
             TargetFact(
-                waves=waves, signed=user_id in signed, declined=version.id in said.get(user_id, ()),
+                waves=waves, signed=user_id in signed, acknowledged=user_id in read,
+                declined=version is not None and version.id in said.get(user_id, ()),
                 exempt=exempt_at is not None or standing is Standing.CLOSED, reached=user_id in reached,
                 bounced=email is None or (user_id, email) in back,
             )
@@ -210,12 +252,12 @@ def states(
 
 def cut_over_facts(session: Session, *, campaign: Campaign, limit: float, now: datetime) -> CutOver:
     """Return what a cut-over depends on."""
-    version = campaign.version
+    version, preview = signing_of(campaign)
     known = licensing.versions_for(session, license_ids=[version.license_id]).get(version.license_id, [])
     dated = version.effective_at is not None
     return CutOver(
         in_force=dated and state_at(known, version.id, now) is VersionState.IN_FORCE,
-        required_by=version.required_by or campaign.preview.required_by, reminded_at=campaign.reminded_at,
+        required_by=version.required_by or preview.required_by, reminded_at=campaign.reminded_at,
         under_way=notices.under_way(session, kind=REMINDER, subject_ref=publishing.ref(version)),
         states=Counter(states(session, campaign=campaign).values()), limit=limit,
     )  # fmt: skip
@@ -236,74 +278,46 @@ def exempt(session: Session, *, ref: str, person: str, reason: str, by: Actor, n
         _record(session, campaign, by=by, now=now, user=person)
 
 
-def remind(session: Session, *, now: datetime, base_url: str) -> bool:
-    """Leave the next messages of a running campaign; say whether more are waiting.
-
-    Whoever has answered gets none. A campaign whose version lost its date is called off.
-    """
-    for campaign in session.scalars(sa.select(Campaign).where(Campaign.state == CampaignState.RUNNING)).all():
-        if _settle(session, version=campaign.version, now=now):
-            continue
-        if _remind(session, campaign, now=now, base_url=base_url):
-            return True
-    return False
+def answer_by(campaign: Campaign) -> datetime | None:
+    """Return by when a campaign asks for an answer; one of which the version has no date yet does not say."""
+    return campaign.version.required_by if campaign.version else campaign.answer_by
 
 
-def _remind(session: Session, campaign: Campaign, *, now: datetime, base_url: str) -> bool:
-    started, required = campaign.started_at or now, campaign.version.required_by or now
-    wave = rules.wave(started, required, now)
-    if wave == WAVES and campaign.reminded_at is not None:
-        return False
-    waiting = sa.select(Target).where(Target.campaign_id == campaign.id, Target.waves < wave)
-    targets = session.scalars(waiting.order_by(Target.user_id).limit(MAILS)).all()
-    if not targets and wave == WAVES:
-        if _join(session, campaign):
-            return True
-        campaign.reminded_at = now
-        session.flush()
-    user_ids = [target.user_id for target in targets]
-    come = states(session, campaign=campaign, user_ids=user_ids) if targets else {}
-    told = notices.told(session, user_ids=user_ids, subject_ref=publishing.ref(campaign.version))
-    for target in targets:
-        first = target.waves == 0 and wave == 1
-        if come[target.user_id] not in SILENT and not (first and target.user_id in told):
-            _mail(session, campaign, target.user_id, base_url=base_url, now=now)
-        target.waves = wave
-    session.flush()
-    return bool(targets)
+def subject_of(campaign: Campaign) -> str:
+    """Return what a campaign is about, as people call it."""
+    if campaign.version is not None:
+        return f"{campaign.version.license.title} {campaign.version.number}"
+    model = campaign.card.model if campaign.card is not None else campaign.release.model if campaign.release else None
+    return model.full_name if model is not None else ""
 
 
-SILENT = frozenset({TargetState.SIGNED, TargetState.DECLINED, TargetState.EXEMPT, TargetState.UNREACHABLE})
-
-
-def _mail(session: Session, campaign: Campaign, user_id: int, *, base_url: str, now: datetime) -> None:
-    version, license_ = campaign.version, campaign.version.license
-    profile = session.get(Profile, user_id)
-    if profile is None:
-        return
-    body = rules.compose_reminder(
-        title=license_.title, number=version.number, required_on=moment(version.required_by or now),
-        page=f"{base_url}/licenses/{license_.slug}/{version.number}/sign",
-    )  # fmt: skip
-    notices.queue(
-        session, recipient_id=user_id, address=profile.email, kind=REMINDER, subject_ref=publishing.ref(version),
-        subject=f"{license_.title}: version {version.number} waits for your answer", body=body, now=now,
-    )  # fmt: skip
-
-
-def _join(session: Session, campaign: Campaign) -> bool:
-    """Ask those, too, who signed an earlier version since the preview; say whether there were any."""
-    preview, known = campaign.preview, sa.select(Target.user_id).where(Target.campaign_id == campaign.id)
-    since = signing.holders(session, license_id=campaign.version.license_id, since=preview.asked_at)
-    new = sorted(set(since) - set(session.scalars(known)))
-    found = [
-        row["user_id"]
-        for row in previews.examine(session, preview=preview, user_ids=new).people
-        if row["lot"] is Lot.MUST_SIGN
-    ]
-    session.add_all(Target(campaign_id=campaign.id, user_id=user_id) for user_id in found)
-    session.flush()
+def join(session: Session, campaign: Campaign) -> bool:
+    """Ask those, too, whom it has come to concern since others were asked; say whether there were any."""
+    known = set(session.scalars(sa.select(Target.user_id).where(Target.campaign_id == campaign.id)))
+    if campaign.version is None:
+        found = [user_id for user_id in concerned(session, campaign=campaign) if user_id not in known]
+    else:
+        version, preview = signing_of(campaign)
+        since = signing.holders(session, license_id=version.license_id, since=preview.asked_at)
+        people = previews.examine(session, preview=preview, user_ids=sorted(set(since) - known)).people
+        found = [row["user_id"] for row in people if row["lot"] is Lot.MUST_SIGN]
+    if found:
+        session.execute(sa.insert(Target), [{"campaign_id": campaign.id, "user_id": user_id} for user_id in found])
     return bool(found)
+
+
+def concerned(session: Session, *, campaign: Campaign) -> list[int]:
+    """Return, in order of their ids, the people with an open account whom a limitation or a correction concerns.
+
+    A correction concerns whoever holds a copy of its release; a limitation whoever holds or used any of its model.
+    """
+    if campaign.card is not None:
+        releases = [one.id for one in catalog.releases_of(session, model_id=campaign.card.model_id)]
+        people = {*deliveries.holders(session, release_ids=releases), *usage.users_of(session, release_ids=releases)}
+    else:
+        people = set(deliveries.holders(session, release_ids=[campaign.release_id or 0]))
+    query = sa.select(User.id).where(among(User.id, people), User.standing != Standing.CLOSED)
+    return list(session.scalars(query.order_by(User.id)))
 
 
 @dataclass(frozen=True)
@@ -330,8 +344,5 @@ def targets(
     ids = [one for one, state in come.items() if one > after_id and (not wanted or state in wanted)][:limit]
     query = sa.select(User.id, User.public_id, Profile.name, Profile.email)
     query = query.outerjoin(Profile, Profile.user_id == User.id).order_by(User.id)
-    return [
-        Asked(row[0], row[1], row[2] or "", row[3] or "", come[row[0]])
-        for start in range(0, len(ids), PART)
-        for row in session.execute(query.where(User.id.in_(ids[start : start + PART])))
-    ]
+    rows = session.execute(query.where(among(User.id, ids)))
+    return [Asked(row[0], row[1], row[2] or "", row[3] or "", come[row[0]]) for row in rows]

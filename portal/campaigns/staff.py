@@ -1,7 +1,8 @@
-"""The console's pages on which a version is looked ahead to and dated, and its signers are asked to sign again."""
+"""The console's pages on which a version is looked ahead to and dated, and of campaigns and whom they ask."""
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,15 +12,16 @@ from flask.typing import ResponseReturnValue
 
 from portal.accounts.rules import Permission
 from portal.campaigns import service
-from portal.campaigns.forms import ExemptForm, ScheduleForm, StepForm
+from portal.campaigns.forms import CutOverForm, ExemptForm, ScheduleForm, StepForm
 from portal.campaigns.models import Campaign
 from portal.campaigns.rules import (
-    CAMPAIGN,
     UNREACHED,
     CampaignAction,
+    CampaignKind,
     CampaignState,
     TargetState,
     conditions,
+    life,
     second_at,
     unreached_share,
 )
@@ -43,11 +45,13 @@ LOTS = {
     Lot.UNTOUCHED: "Nothing changes for them",
 }  # fmt: skip
 COME = {
-    TargetState.SIGNED: "Signed", TargetState.DECLINED: "Declined", TargetState.EXEMPT: "Not counted",
+    TargetState.SIGNED: "Signed", TargetState.ACKNOWLEDGED: "Confirmed",
+    TargetState.DECLINED: "Declined", TargetState.EXEMPT: "Not counted",
     TargetState.REACHED: "Reached, and not answered yet", TargetState.NOTIFIED: "Told, not seen yet as far as is known",
     TargetState.UNREACHABLE: "Mail comes back", TargetState.WAITING: "Not told yet",
 }  # fmt: skip
 STEPS = {
+    CampaignAction.START: ("Start this campaign?", "Everybody whom it concerns gets a mail today.", "Start it"),
     CampaignAction.PAUSE: ("Pause this campaign?", "No reminder goes out until it is resumed. Dates stay.", "Pause it"),
     CampaignAction.RESUME: ("Resume this campaign?", "Reminders go out again when they are due.", "Resume it"),
     CampaignAction.CUT_OVER: (
@@ -229,7 +233,9 @@ def preview_tokens_csv(ref: str) -> ResponseReturnValue:
 @staff(Permission.LICENSES_EDIT)
 def index() -> ResponseReturnValue:
     """List campaigns, newest first."""
-    return render_template("campaigns/index.html", campaigns=service.campaigns(db()))
+    rows = [(row, service.subject_of(row), service.answer_by(row)) for row in service.campaigns(db())]
+    may_publish = Permission.LICENSES_PUBLISH.value in actor().permissions
+    return render_template("campaigns/index.html", campaigns=rows, may_publish=may_publish)
 
 
 @bp.get("/staff/campaigns/<ref>")
@@ -239,19 +245,41 @@ def campaign(ref: str) -> ResponseReturnValue:
     return _campaign(service.find(db(), ref=ref), ExemptForm())
 
 
+def _come(found: Campaign) -> dict[TargetState, str]:
+    """Return what the people of a campaign can have come to, in words."""
+    signs = found.kind is CampaignKind.RE_SIGN
+    other = {TargetState.ACKNOWLEDGED} if signs else {TargetState.SIGNED, TargetState.DECLINED}
+    return {state: words for state, words in COME.items() if state not in other}
+
+
 def _campaign(found: Campaign, form: ExemptForm) -> ResponseReturnValue:
-    facts = service.cut_over_facts(db(), campaign=found, limit=settings().campaign_unreached_limit, now=utcnow())
-    started, version = found.started_at, found.version
+    started, due, now = found.started_at, service.answer_by(found), utcnow()
+    seen: dict[str, Any] = {"states": {}, "checks": [], "ready": False}
+    if found.version is not None:
+        limit = settings().campaign_unreached_limit
+        facts = service.cut_over_facts(db(), campaign=found, limit=limit, now=now)
+        checks, due = conditions(facts, now), facts.required_by
+        ready = found.state is CampaignState.RUNNING and all(c.met for c in checks)
+        seen = {"states": facts.states, "checks": checks, "ready": ready, "limit": limit}
+    elif started is None:
+        seen["planned"] = len(service.concerned(db(), campaign=found))
+    else:
+        seen["states"] = Counter(service.states(db(), campaign=found).values())
+    states = seen["states"]
     page = render_template(
-        "campaigns/campaign.html", campaign=found, version=version, states=facts.states, come=COME, form=form,
-        unreached=sum(facts.states.get(state, 0) for state in UNREACHED), share=unreached_share(facts.states),
-        checks=conditions(facts, utcnow()), total=sum(facts.states.values()),
-        second=second_at(started, facts.required_by) if started else None, limit=facts.limit,
-        steps=[(action, words) for action, words in STEPS.items() if CAMPAIGN.can(found.state, action)],
-        ready=found.state is CampaignState.RUNNING and all(c.met for c in conditions(facts, utcnow())),
-        may_publish=Permission.LICENSES_PUBLISH.value in actor().permissions,
+        "campaigns/campaign.html", campaign=found, name=service.subject_of(found), come=_come(found), form=form,
+        unreached=sum(states.get(state, 0) for state in UNREACHED), share=unreached_share(states),
+        due=due, total=sum(states.values()), second=second_at(started, due) if started and due else None,
+        steps=[(action, words) for action, words in STEPS.items() if _may_be_taken(found, action)],
+        may_publish=Permission.LICENSES_PUBLISH.value in actor().permissions, **seen,
     )  # fmt: skip
     return page, 422 if form.errors or form.form_errors else 200
+
+
+def _may_be_taken(found: Campaign, action: CampaignAction) -> bool:
+    """Say whether staff take a step here: what asks to sign starts with the date of its version."""
+    starts = action is CampaignAction.START and found.kind is CampaignKind.RE_SIGN
+    return life(found.kind).can(found.state, action) and not starts
 
 
 @bp.get("/staff/campaigns/<ref>/people")
@@ -262,8 +290,8 @@ def people(ref: str) -> ResponseReturnValue:
     rows = service.targets(db(), campaign=found, wanted=_wanted(), after_id=_after(), limit=PAGE + 1)
     more = rows[PAGE - 1].user_id if len(rows) > PAGE else None
     return render_template(
-        "campaigns/people.html", campaign=found, version=found.version, rows=rows[:PAGE], more=more, named=_named(),
-        come=COME, chosen=chosen, after=_after(),
+        "campaigns/people.html", campaign=found, name=service.subject_of(found), rows=rows[:PAGE], more=more,
+        named=_named(), come=_come(found), chosen=chosen, after=_after(),
     )  # fmt: skip
 
 
@@ -287,18 +315,23 @@ def _wanted() -> frozenset[TargetState]:
 @staff(Permission.LICENSES_PUBLISH)
 def step(ref: str, step: str) -> ResponseReturnValue:
     """Ask whether a step of a campaign is meant, and take it once it is."""
-    found, form = service.find(db(), ref=ref), StepForm()
+    found, form = service.find(db(), ref=ref), CutOverForm()
     if step not in {action.value for action in STEPS}:
         raise NotFound("step_not_found", "A campaign has no such step.")
     action = CampaignAction(step)
+    cuts = action is CampaignAction.CUT_OVER and found.version is not None
+    form.offer(previews.pins(db(), version=found.version) if cuts and found.version is not None else [])
     if form.validate_on_submit():
-        limit = settings().campaign_unreached_limit
-        service.move(db(), ref=ref, action=action, by=actor(), now=utcnow(), limit=limit)
+        service.move(
+            db(), ref=ref, action=action, by=actor(), now=utcnow(), limit=settings().campaign_unreached_limit,
+            follow=form.follow.data or [],
+        )  # fmt: skip
         return redirect(url_for(".campaign", ref=ref), 303)
     title, sentence, button = STEPS[action]
-    return render_template(
-        "campaigns/step.html", campaign=found, version=found.version, title=title, sentence=sentence, button=button
+    page = render_template(
+        "campaigns/step.html", campaign=found, title=title, sentence=sentence, button=button, form=form
     )
+    return page, 422 if form.errors else 200
 
 
 @bp.post("/staff/campaigns/<ref>/exempt")

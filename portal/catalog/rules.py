@@ -1,5 +1,6 @@
 """Names of models, their lifecycle and that of their cards."""
 
+import difflib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -122,3 +123,13 @@ def renamed_path(path: str, name: str) -> str:
     parts = [part for part in path.split("/") if part]
     rest = parts[3:] if parts[0] == RepoKind.DATASET else parts[2:]
     return "/" + "/".join([name, *rest])
+
+
+def difference(old: str, new: str) -> list[tuple[str, str]]:
+    """Return the changed lines of a card with three lines around them, as (kind, line).
+
+    A kind is ``same``, ``added``, ``removed`` or ``gap``.
+    """
+    kinds = {" ": "same", "+": "added", "-": "removed", "@": "gap"}
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=3)
+    return [(kinds[line[0]], line[1:]) for number, line in enumerate(lines) if number > 1]

@@ -163,6 +163,11 @@ def released(session: Session, *, model: GatedModel) -> frozenset[str]:
     return frozenset(session.scalars(sa.select(Release.revision).where(Release.model_id == model.id)))
 
 
+def releases_of(session: Session, *, model_id: int) -> Sequence[Release]:
+    """Return the releases of a model, newest first."""
+    return session.scalars(sa.select(Release).where(Release.model_id == model_id).order_by(Release.id.desc())).all()
+
+
 def release_of(session: Session, *, model: GatedModel, revision: str) -> Release | None:
     """Return the release of a commit, if it was released."""
     return session.scalar(sa.select(Release).where(Release.model_id == model.id, Release.revision == revision))

@@ -1,14 +1,12 @@
 """The console's pages for models and cards: revise, preview with the difference, publish."""
 
-import difflib
-
 from flask import Blueprint, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from portal.accounts.rules import Permission
 from portal.catalog import service
 from portal.catalog.forms import CardForm, PublishCardForm
-from portal.catalog.rules import RepoKind, named
+from portal.catalog.rules import RepoKind, difference, named
 from portal.core.clock import utcnow
 from portal.core.errors import Invalid, NotFound
 from portal.web.app import actor, app_service, db
@@ -16,16 +14,6 @@ from portal.web.guard import staff
 
 bp = Blueprint("catalog_staff", __name__)
 DATASET = {"kind": RepoKind.DATASET}
-
-
-def difference(old: str, new: str) -> list[tuple[str, str]]:
-    """Return changed lines with three lines around them, as (kind, line).
-
-    A kind is ``same``, ``added``, ``removed`` or ``gap``.
-    """
-    kinds = {" ": "same", "+": "added", "-": "removed", "@": "gap"}
-    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=3)
-    return [(kinds[line[0]], line[1:]) for number, line in enumerate(lines) if number > 1]
 
 
 @bp.get("/staff/cards")

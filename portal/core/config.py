@@ -20,6 +20,8 @@ DURABILITIES = ("process", "power-loss")
 STAFF_FACTORS = ("required", "offered")
 SECRET_NAMES = frozenset({"secret_keys", "database_url", "mail_url", "seal_passphrase", "timestamp_url"})
 HIDDEN = frozenset({"secret_keys", "seal_passphrase"})
+TEXTS = ("providers", "seal_pkcs12", "seal_passphrase", "mail_reports", "timestamp_root", "witnesses", "judges")
+COUNTS = ("upload_file_gb", "upload_commit_mb", "entries_per_minute", "pages_per_minute", "calls_per_minute")
 SOCKET_LIMIT = 100
 KEY_LENGTH = 32
 PORT_MAX = 65535
@@ -42,6 +44,7 @@ class Settings:
         base_url: the address people see, without a trailing slash.
         database_url: SQLAlchemy URL.
         mail_url: ``file:`` or ``smtp://user:password@host:port``.
+        mail_reports: Maildir where the mail server leaves what becomes of mail; empty where nothing is asked for.
         engines: ``embedded``, or the path of a TOML file of OpenAI-compatible servers.
         durability: ``process`` or ``power-loss``.
         trusted_proxies: addresses or networks, separated by commas, that may say whose request they pass on.
@@ -76,6 +79,7 @@ class Settings:
     base_url: str = "http://127.0.0.1:8000"
     database_url: str = ""
     mail_url: str = "file:"
+    mail_reports: str = ""
     engines: str = "embedded"
     durability: str = "process"
     trusted_proxies: tuple[str, ...] = ()
@@ -203,8 +207,7 @@ def _collect(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]
         if key.startswith("PORTAL_") and key != "PORTAL_CONFIG":
             name = key.removeprefix("PORTAL_").lower()
             values[name], sources[name] = text, f"environment {key}"
-    unknown = sorted(set(values) - set(NAMES))
-    if unknown:
+    if unknown := sorted(set(values) - set(NAMES)):
         raise SettingError(f"{_label(unknown[0], sources)}: no such setting; `portal settings` lists them")
     return values, sources
 
@@ -238,39 +241,30 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         raise _bad("home", f"cannot keep keys in {home}: {error.strerror}", sources) from None
     if not keys or any(len(key) < KEY_LENGTH for key in keys):
         raise _bad("secret_keys", f"each key needs at least {KEY_LENGTH} characters", sources)
+    plain: dict[str, Any] = {name: str(values.get(name, "")) for name in TEXTS}
+    plain |= {name: _count(name, getattr(Settings, name), values, sources) for name in COUNTS}
     return Settings(
-        env=env, home=home, host=host, port=port, base_url=base_url, database_url=database_url, mail_url=mail_url,
+        **plain, env=env, home=home, host=host, port=port, base_url=base_url, database_url=database_url, mail_url=mail_url,
         engines=str(values.get("engines", "embedded")), durability=_one_of("durability", DURABILITIES, values, sources),
         trusted_proxies=_networks(values, sources), secret_keys=keys,
         staff_factors=_staff_factors(env, values, sources), password_list=_password_list(values, sources),
-        providers=str(values.get("providers", "")),
-        seal_pkcs12=str(values.get("seal_pkcs12", "")), pepper=pepper, sources=sources,
-        seal_passphrase=str(values.get("seal_passphrase", "")), timestamp_url=timestamp_url,
+        pepper=pepper, sources=sources, timestamp_url=timestamp_url, scanner_keys=scanner_keys,
         log_mail=_mail("log_mail", values, sources), contact=_mail("contact", values, sources),
         licensor=_named("licensor", values, sources),
-        timestamp_root=str(values.get("timestamp_root", "")), witnesses=str(values.get("witnesses", "")),
         campaign_unreached_limit=_share("campaign_unreached_limit", 0.05, values, sources),
-        upload_file_gb=_count("upload_file_gb", 50, values, sources),
-        entries_per_minute=_count("entries_per_minute", 30, values, sources),
-        pages_per_minute=_count("pages_per_minute", 600, values, sources),
-        calls_per_minute=_count("calls_per_minute", 6000, values, sources),
-                upload_commit_mb=_count("upload_commit_mb", 512, values, sources), scanner_keys=scanner_keys,
-        judges=str(values.get("judges", "")),
     )  # fmt: skip
 
 
 def _staff_factors(env: str, values: dict[str, Any], sources: Mapping[str, str]) -> str:
     if env != "production":
         return _one_of("staff_factors", STAFF_FACTORS[::-1], values, sources)
-    chosen = _one_of("staff_factors", STAFF_FACTORS, values, sources)
-    if chosen != "required":
+    if (chosen := _one_of("staff_factors", STAFF_FACTORS, values, sources)) != "required":
         raise _bad("staff_factors", "production requires a second factor of staff", sources)
     return chosen
 
 
 def _password_list(values: dict[str, Any], sources: Mapping[str, str]) -> str:
-    path = str(values.get("password_list", ""))
-    if path and not Path(path).is_file():
+    if (path := str(values.get("password_list", ""))) and not Path(path).is_file():
         raise _bad("password_list", f"there is no file {path}", sources)
     return path
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from portal.accounts.models import User
 from portal.catalog.models import CardRevision, Release
+from portal.core.db import among
 from portal.core.ids import public_id
 from portal.deliveries.models import Delivery, DeliveryPart
 from portal.deliveries.rules import JOINED_FOR, covers_file
@@ -151,7 +152,7 @@ def copies(session: Session, *, user_ids: Sequence[int], release_ids: Sequence[i
     rows = (
         sa.select(d.user_id, d.release_id, d.file_sha256, part.range_start, part.bytes_sent)
         .join(part, part.delivery_id == d.id)
-        .where(d.user_id.in_(user_ids), d.release_id.in_(release_ids))
+        .where(among(d.user_id, user_ids), d.release_id.in_(release_ids))
     )
     spans: dict[tuple[int, int], dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
     for user_id, release_id, sha256, start, sent in session.execute(rows):
@@ -165,6 +166,13 @@ def copies(session: Session, *, user_ids: Sequence[int], release_ids: Sequence[i
         if all(covers_file(had.get(file.blob_sha256 or "", []), file.size) for file in needed[release_id]):
             whole[user_id].add(release_id)
     return {user_id: frozenset(releases) for user_id, releases in whole.items()}
+
+
+def holders(session: Session, *, release_ids: Sequence[int]) -> list[int]:
+    """Return, in order of their ids, the people who were handed a whole copy of any file of some releases."""
+    d = Delivery
+    query = sa.select(d.user_id).where(d.release_id.in_(release_ids), d.completed_at.is_not(None))
+    return list(session.scalars(query.distinct().order_by(d.user_id)))
 
 
 def _terms(session: Session, deliveries: Sequence[Delivery]) -> list[Terms]:

@@ -14,7 +14,7 @@ from portal.access.rules import Action
 from portal.accounts.models import User
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
-from portal.catalog.rules import RepoKind, named
+from portal.catalog.rules import ModelState, RepoKind, named
 from portal.core.clock import utcnow
 from portal.core.errors import PortalError, Unauthenticated
 from portal.downloads import service
@@ -65,13 +65,12 @@ def install(app: Flask) -> None:
     app.wsgi_app = merged  # type: ignore[method-assign]
 
 
-@bp.errorhandler(OperationalError)
-def wait(_error: OperationalError) -> ResponseReturnValue:
-    """Answer while the database is away."""
-    return refuse(database_away())
+def in_hub_words(blueprint: Blueprint) -> None:
+    """Let the errors of some addresses be answered in the words that Hub clients explain."""
+    blueprint.register_error_handler(PortalError, refuse)
+    blueprint.register_error_handler(OperationalError, lambda _: refuse(database_away()))
 
 
-@bp.errorhandler(PortalError)
 def refuse(error: PortalError) -> ResponseReturnValue:
     """Answer an error in the headers and the words that Hub clients explain."""
     said = translated(error, anonymous="Authorization" not in request.headers)
@@ -79,6 +78,9 @@ def refuse(error: PortalError) -> ResponseReturnValue:
     answer.status_code = said.status
     answer.headers.extend(said.headers)
     return answer
+
+
+in_hub_words(bp)
 
 
 def _visible(kind: str, namespace: str, name: str) -> GatedModel:
@@ -147,6 +149,23 @@ def repos(kind: str) -> ResponseReturnValue:
 def _with_files(row: About) -> About:
     model = catalog.find_any_model(db(), full_name=named(row.kind, *row.hub_id.split("/")))
     return listings.about(db(), models=[model], metadata=_metadata, contents=True)[0]
+
+
+@bp.get("/api/settings/repositories")
+@bp.get("/api/organizations/<namespace>/settings/repositories")
+@token()
+def own_repos(namespace: str = "") -> ResponseReturnValue:
+    """List the models and datasets that the caller may upload to, with the room that their newest commits take."""
+    rows = service.writable(db(), actor=actor(), namespace=namespace, now=utcnow())
+    total = sum(size for _, _, size in rows) or 1
+    return jsonify([
+        {
+            "id": model.hub_id, "type": model.kind.value.removesuffix("s"), "storage": size,
+            "storagePercent": round(100 * size / total, 2), "updatedAt": hub_time(changed_at),
+            "visibility": "private" if model.state is ModelState.DRAFT else "public",
+        }
+        for model, changed_at, size in rows
+    ])  # fmt: skip
 
 
 @bp.get(REPO)

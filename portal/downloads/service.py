@@ -13,12 +13,14 @@ from portal.accounts import service as accounts
 from portal.accounts.rules import Permission
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
+from portal.catalog.rules import ModelState
 from portal.core.actor import Actor
 from portal.core.errors import NotFound
 from portal.files import service as files
 from portal.files.models import Commit, Ref
 from portal.files.rules import Entry
 from portal.listings import service as listings
+from portal.tokens import service as tokens
 from portal.tokens.rules import Scope
 
 COMMITS_WALKED = 200
@@ -55,6 +57,22 @@ def locate(session: Session, *, name: str, revision: str, path: str) -> Located:
         return Located()
     row = files.find_entry(session, commit_id=commit.id, path=path)
     return Located(commit.revision, files.shown(row) if row else None)
+
+
+def locate_small(session: Session, *, actor: Actor, name: str, revision: str, path: str, now: datetime) -> Located:
+    """Find a small file for staff who upload to its model, released or not: clients copy it by its bytes."""
+    model = catalog.called(session, full_name=name)
+    if model is None or not sees_drafts(session, actor=actor, now=now):
+        return Located()
+    bound = tokens.bound_to(session, actor=actor)
+    try:
+        commit = files.find_commit(session, model_id=model.id, revision=revision)
+    except NotFound:
+        return Located()
+    row = files.find_entry(session, commit_id=commit.id, path=path)
+    if row is None or row.lfs or (bound and model.id not in bound):
+        return Located()
+    return Located(commit.revision, files.shown(row))
 
 
 def known(session: Session, *, name: str) -> str:
@@ -103,6 +121,30 @@ def newest(session: Session, *, actor: Actor, model: GatedModel, now: datetime) 
 
 def _known_commits(session: Session, actor: Actor, model: GatedModel, now: datetime) -> frozenset[str] | None:
     return None if sees_drafts(session, actor=actor, now=now) else catalog.released(session, model=model)
+
+
+def writable(
+    session: Session, *, actor: Actor, namespace: str, now: datetime
+) -> list[tuple[GatedModel, datetime, int]]:
+    """Return the models and datasets that the caller may upload to: when each last changed, and the bytes it names.
+
+    Args:
+        namespace: theirs; empty for any.
+    """
+    if not sees_drafts(session, actor=actor, now=now):
+        return []
+    query = sa.select(GatedModel, Commit).outerjoin(Ref, sa.and_(Ref.model_id == GatedModel.id, Ref.name == "main"))
+    query = query.outerjoin(Commit, Commit.id == Ref.commit_id).where(GatedModel.state != ModelState.WITHDRAWN)
+    if namespace:
+        query = query.where(GatedModel.namespace == namespace)
+    bound = tokens.bound_to(session, actor=actor)
+    rows = session.execute(query.order_by(GatedModel.namespace, GatedModel.name, GatedModel.kind)).all()
+    mine = [(model, commit) for model, commit in rows if not bound or model.id in bound]
+    sizes = files.sizes(session, commit_ids=[commit.id for _, commit in mine if commit is not None])
+    return [
+        (model, commit.created_at if commit else model.created_at, sizes.get(commit.id, 0) if commit else 0)
+        for model, commit in mine
+    ]
 
 
 def snapshot(session: Session, *, actor: Actor, name: str, revision: str, now: datetime, base_url: str) -> Snapshot:

@@ -1,6 +1,6 @@
 """Input of the editors' desk: numbers, words, and what is said about changes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from wtforms import HiddenField, RadioField, SelectField, StringField, TextAreaField
@@ -59,9 +59,24 @@ class DescribeForm(PortalForm):
         """Return what is said about each changed clause."""
         return {d.key: (Relation(self.read(f"relation-{d.key}")), self.read(f"explanation-{d.key}")) for d in deltas}
 
+    def translated(self, deltas: Sequence[Delta], others: Collection[str]) -> dict[str, dict[str, str]]:
+        """Return what changes mean in other languages than the prevailing one."""
+        return {one: {d.key: self.read(f"explanation-{d.key}-{one}") for d in deltas} for one in others}
 
-def describe_form(languages: Mapping[str, str], deltas: Sequence[Delta], weight: Materiality | None) -> DescribeForm:
-    """Make the form for a draft: a field per language, two per changed clause, filled with what was said before."""
+
+def describe_form(
+    languages: Mapping[str, str],
+    deltas: Sequence[Delta],
+    weight: Materiality | None,
+    translated: Mapping[str, Mapping[str, str]],
+) -> DescribeForm:
+    """Make the form for a draft, filled with what was said before.
+
+    Args:
+        languages: summaries by language.
+        deltas: the clauses that changed.
+        translated: what that means in other languages than the prevailing one, by language and key.
+    """
     fields: dict[str, Any] = {
         f"summary-{language}": TextAreaField(
             f"Summary in {language_name(language)}", validators=[InputRequired("Write it."), Length(max=SUMMARY_MAX)],
@@ -80,6 +95,11 @@ def describe_form(languages: Mapping[str, str], deltas: Sequence[Delta], weight:
             f"What that means, {name}", validators=[InputRequired("Explain it in plain words.")],
             default=delta.explanation,
         )  # fmt: skip
+        for language, words in translated.items():
+            fields[f"explanation-{delta.key}-{language}"] = TextAreaField(
+                f"The same in {language_name(language)}, {name}", validators=[Optional()],
+                default=words.get(delta.key, ""),
+            )  # fmt: skip
     made: DescribeForm = type("DescribeForm", (DescribeForm,), fields)(
         data={"materiality": weight.value if weight else None}
     )

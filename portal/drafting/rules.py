@@ -61,6 +61,13 @@ class Pair:
     lack: Lack
 
 
+def in_words(
+    changes: Mapping[str, tuple[Relation, str]], own: Mapping[str, str]
+) -> dict[str, tuple[Relation, str]]:  # fmt: skip
+    """Return what is said about changes with the words of another language where there are any."""
+    return {key: (relation, own.get(key, "").strip() or words) for key, (relation, words) in changes.items()}
+
+
 def pair(
     prevailing: Sequence[Part], translation: Sequence[Part], changed: Mapping[str, Relation],
     followed: Mapping[str, Relation],

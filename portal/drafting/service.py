@@ -16,7 +16,7 @@ from portal.clauses.rules import FRAME, ClauseKind, Element, Relation, keyed
 from portal.core.actor import Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid
-from portal.drafting.rules import Pair, check_title, pair, rewrite
+from portal.drafting.rules import Pair, check_title, in_words, pair, rewrite
 from portal.licensing import rules
 from portal.licensing import service as licensing
 from portal.licensing.models import License, LicenseVersion, Rendition, VersionAuthor
@@ -236,34 +236,65 @@ def save_description(
     number: str,
     summary: Mapping[str, str],
     changes: Mapping[str, tuple[Relation, str]],
+    translated: Mapping[str, Mapping[str, str]] | None = None,
     materiality: Materiality | None = None,
     by: Actor,
     now: datetime,
 ) -> LicenseVersion:
-    """Keep what a draft's editors say about it: a summary in each language, how each clause changed, its weight."""
+    """Keep what a draft's editors say about it: a summary in each language, how each clause changed, its weight.
+
+    Args:
+        translated: by language and key, what a change means in words of that language; where there are none, those of
+            the prevailing one are shown.
+    """
     version = _edited(session, slug=slug, number=number, by=by, now=now)
     rules.check_summary(dict(summary), [text.language for text in version.renditions])
     version.summary = {text.language: summary[text.language].strip() for text in version.renditions}
     version.materiality = materiality or version.materiality
-    describe(session, version=version, changes=changes)
+    describe(session, version=version, changes=changes, translated=translated or {})
     session.flush()
     audit.record(session, VersionEdited(subject=slug, number=number), by=by, now=now)
     return version
 
 
-def describe(session: Session, *, version: LicenseVersion, changes: Mapping[str, tuple[Relation, str]] | None) -> None:
+def describe(
+    session: Session,
+    *,
+    version: LicenseVersion,
+    changes: Mapping[str, tuple[Relation, str]] | None,
+    translated: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
     """Record how the clauses of a draft changed, in its prevailing text and, where they changed there, in the others.
 
-    None takes over, for the other languages, what is recorded for the prevailing text.
+    Args:
+        changes: relation and explanation by key; None takes over what is recorded for the prevailing text.
+        translated: explanations in other languages, by language and key; None keeps those that are recorded.
     """
     for old, new in licensing.pairs(session, version=version):
+        recorded = clauses.described(session, from_sha256=old.text_sha256, to_sha256=new.text_sha256)
         if changes is None:
-            said = clauses.described(session, from_sha256=old.text_sha256, to_sha256=new.text_sha256)
-            changes = said if new.prevailing else {}
+            changes = recorded if new.prevailing else {}
+        own = {key: words for key, (_, words) in recorded.items()}
+        if translated is not None:
+            own = dict(translated.get(new.language, {}))
+        said = changes if new.prevailing else in_words(changes, own)
         clauses.describe(
             session, family=version.license.slug, from_sha256=old.text_sha256, to_sha256=new.text_sha256,
-            changes=changes, otherwise="" if new.prevailing else TRANSLATION,
+            changes=said, otherwise="" if new.prevailing else TRANSLATION,
         )  # fmt: skip
+
+
+def explanations(session: Session, *, version: LicenseVersion) -> dict[str, dict[str, str]]:
+    """Return what changes mean in the words of other languages than the prevailing one: language → key → words."""
+    prevailing, found = dict[str, tuple[Relation, str]](), dict[str, dict[str, str]]()
+    for old, new in licensing.pairs(session, version=version):
+        said = clauses.described(session, from_sha256=old.text_sha256, to_sha256=new.text_sha256)
+        if new.prevailing:
+            prevailing = said
+        else:
+            own = {key: words for key, (_, words) in said.items() if key in prevailing}
+            found[new.language] = {key: words for key, words in own.items() if words != prevailing[key][1]}
+    return found
 
 
 def floor(session: Session, *, version: LicenseVersion) -> Materiality:

@@ -97,12 +97,14 @@ def description(slug: str, number: str) -> ResponseReturnValue:
     found = service.find_draft(db(), slug=slug, number=number)
     deltas = [delta for delta in _changes(found) if delta.relation is not Relation.SAME]
     languages = {row.language: found.summary.get(row.language, "") for row in found.renditions}
-    form = describe_form(languages, deltas, found.materiality)
+    told, prevailing = service.explanations(db(), version=found), licensing.rendition(found)
+    others = {language: told.get(language, {}) for language in languages if language != prevailing.language}
+    form = describe_form(languages, deltas, found.materiality, others)
     if form.validate_on_submit():
         try:
             service.save_description(
                 db(), slug=slug, number=number, summary=form.summary(list(languages)), changes=form.changes(deltas),
-                materiality=form.weight(), by=actor(), now=utcnow(),
+                translated=form.translated(deltas, list(others)), materiality=form.weight(), by=actor(), now=utcnow(),
             )  # fmt: skip
             return redirect(_page(slug, number), 303)
         except Invalid as error:
@@ -110,7 +112,7 @@ def description(slug: str, number: str) -> ResponseReturnValue:
     shown = side_by_side([replace(delta, explanation="") for delta in deltas])  # what is being written stands below
     page = render_template(
         "drafting/description.html", version=found, form=form, rows=shown,
-        languages=languages, prevailing=licensing.rendition(found),
+        languages=languages, others=others, prevailing=prevailing,
         floor=service.floor(db(), version=found),
     )  # fmt: skip
     return page, 422 if form.errors else 200

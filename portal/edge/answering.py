@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from portal.edge.head import origin
+from portal.edge.head import origin, written
 from portal.edge.routes import Answer, Exchange, FileBody, Headers, Request
 from portal.edge.sendfile import FileSender
 
@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from portal.edge.protocol import Connection
 
 LAST_CHUNK = b"0\r\n\r\n"
-CLOSE = "Connection: close\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CLOSE = b"Connection: close\r\n"
 
 
 def as_request(message: "Message", request_id: str, address: str = "") -> Request:
     """Return a request as handlers see it."""
     query = parse_qs(message.query, keep_blank_values=True) if message.query else {}
     body = b"".join(message.body)
-    return Request(message.method, message.path, query, message.headers, body, request_id, address=address)
+    known = message.known
+    return Request(message.method, message.path, query, message.headers, body, request_id, None, known, address)
 
 
 class Answering(Exchange):
@@ -44,30 +46,38 @@ class Answering(Exchange):
             if isinstance(body, FileBody):
                 body.finished(0)
             return
-        self._once()
+        if self.begun:
+            raise RuntimeError("a request is answered once")
+        self._message.answering = self
         head_only = self._message.method == "HEAD"
         if isinstance(body, FileBody):
-            if head_only:
-                self._head(answer, body.length)
-                self._end()
-            else:
+            length, data = body.length, b""
+            if not head_only:
                 self._send_file(answer, body)
-            return
-        data = body or b""
-        self._head(answer, len(data), b"" if head_only else data)
-        self._end()
+                return
+        else:
+            length, data = (len(body), b"" if head_only else body) if body else (0, b"")
+        connection = self._connection
+        if not connection.proven:
+            self._settle(answer.status)  # which may end the connection with this answer
+        head = written(answer.status, answer.headers), length, self._own(), connection.plane.date, data
+        self.begun = self.ended = True
+        connection.transport.write(b"%bContent-Length: %d\r\n%b%b\r\n%b" % head)
+        connection.answered(self._message)
 
     def begin(self, status: int, headers: Headers, *, raw: bool = False) -> None:
         """Send the head of an answer in pieces."""
         if self.left:
             return
-        self._once()
+        if self.begun:
+            raise RuntimeError("a request is answered once")
+        self._message.answering = self
         self._settle(status)
         self._raw = raw or not self.chunks
-        framing = "Transfer-Encoding: chunked\r\n" if self.chunks else ""
+        framing = CHUNKED if self.chunks else b""
         if not self.chunks:
             self._message.keep = False
-        self._connection.write_head(status, headers, self._framing(framing))
+        self._connection.write_head(status, headers, framing + self._own())
         self.begun = True
 
     def write(self, data: bytes) -> None:
@@ -118,23 +128,12 @@ class Answering(Exchange):
         if not self.ended:
             self.on_resume()
 
-    def _once(self) -> None:
-        if self.begun:
-            raise RuntimeError("a request is answered once")
-        self._message.answering = self
-
     def _settle(self, status: int) -> None:
         self._connection.plane.settled(self._connection, self._message.fields, self._message.route, status)
 
-    def _framing(self, framing: str) -> str:
-        close = "" if self._connection.keeps(self._message) else CLOSE
-        return f"{framing}X-Request-Id: {self.request_id}\r\n{close}"
-
-    def _head(self, answer: Answer, length: int, data: bytes = b"") -> None:
-        self._settle(answer.status)
-        framing = self._framing(f"Content-Length: {length}\r\n")
-        self._connection.write_head(answer.status, answer.headers, framing, data)
-        self.begun = True
+    def _own(self) -> bytes:
+        own = b"X-Request-Id: %b\r\n" % self.request_id.encode()
+        return own if self._connection.keeps(self._message) else own + CLOSE
 
     def _send_file(self, answer: Answer, body: FileBody) -> None:
         connection = self._connection
@@ -146,7 +145,7 @@ class Answering(Exchange):
             self.fail()
             return
         self._settle(answer.status)
-        framing = self._framing(f"Content-Length: {body.length}\r\n")
+        framing = b"Content-Length: %d\r\n%b" % (body.length, self._own())
         head = connection.head_text(answer.status, answer.headers, framing)
         self.begun = True
         connection.sends(sender)

@@ -36,7 +36,9 @@ class Found(Generic[V]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept(Generic[V]):
+class Kept(Generic[V]):
+    """An answer that was worked out, and for how long it may be used; `Fresh.holds` says whether that is now."""
+
     value: V
     until: float
     generation: int
@@ -67,13 +69,24 @@ class Fresh(Generic[V]):
     ) -> None:
         self.engine, self.watch, self.threads, self.clock = engine, watch, threads, clock
         self.loads = 0
-        self._kept: dict[Hashable, _Kept[V]] = {}
-        self._passing: dict[Hashable, _Kept[V]] = {}
+        self._kept: dict[Hashable, Kept[V]] = {}
+        self._passing: dict[Hashable, Kept[V]] = {}
         self._waiting: dict[Hashable, list[_Waits[V]]] = {}
 
     def peek(self, key: Hashable) -> V | None:
         """Return an answer that holds now, if there is one."""
-        return self._peek(key, self.watch.current())
+        kept = self.kept(key)
+        return kept.value if kept is not None else None
+
+    def kept(self, key: Hashable) -> Kept[V] | None:
+        """Return what is kept of an answer that holds now."""
+        kept = self._kept.get(key) or self._passing.get(key)
+        return kept if kept is not None and self.holds(kept) else None
+
+    def holds(self, kept: Kept[V]) -> bool:
+        """Say whether an answer that was kept holds now."""
+        now = self.watch.current()
+        return now is not None and kept.generation >= now and self.clock() < kept.until
 
     def ask(
         self,
@@ -103,9 +116,10 @@ class Fresh(Generic[V]):
 
     def _peek(self, key: Hashable, now: int | None) -> V | None:
         kept = self._kept.get(key) or self._passing.get(key)
-        if kept is None or now is None or kept.generation < now or self.clock() >= kept.until:
-            return None
-        return kept.value
+        return kept.value if kept is not None and self._holds(kept, now) else None
+
+    def _holds(self, kept: Kept[V], now: int | None) -> bool:
+        return now is not None and kept.generation >= now and self.clock() < kept.until
 
     def _load(
         self, key: Hashable, load: Callable[[Session], Found[V]], first: _Waits[V], others: list[_Waits[V]]
@@ -146,7 +160,7 @@ class Fresh(Generic[V]):
             return
         while len(place) >= most:
             del place[next(iter(place))]
-        place[key] = _Kept(found.value, found.until, generation)
+        place[key] = Kept(found.value, found.until, generation)
 
 
 def _tell(callback: Callable[..., None], said: object) -> None:

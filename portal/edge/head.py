@@ -6,7 +6,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from portal.edge.routes import Headers
+from portal.edge.routes import Alike, Headers
 
 Fields = list[tuple[bytes, bytes]]
 Networks = Sequence[IPv4Network | IPv6Network]
@@ -112,18 +112,23 @@ def from_web(fields: Fields) -> Fields:
     return _passed_on(fields, (b"content-length", b"server", b"date", b"x-request-id"))
 
 
-def written(status: int, headers: Headers) -> str:
+def written(status: int, headers: Headers) -> bytes:
     """Write status line and fields of an answer, without the empty line that ends them."""
-    return _written(status, tuple(headers))
+    if not isinstance(headers, Alike):
+        return _written(status, tuple(headers))
+    found = headers.written.get(status)
+    if found is None:
+        found = headers.written[status] = _written(status, tuple(headers))
+    return found
 
 
 @lru_cache(1_024)
-def _written(status: int, headers: tuple[tuple[str, str], ...]) -> str:
+def _written(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
     line = STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
     text = "".join([f"{name}: {value}\r\n" for name, value in headers])
     if text.count("\n") != len(headers) or text.count("\r") != len(headers):
         raise ValueError("a field of an answer holds a line break")
-    return line + text
+    return (line + text).encode("latin-1", "replace")
 
 
 def origin(peer: str, fields: Fields, trusted: Callable[[str], bool]) -> tuple[str, str]:

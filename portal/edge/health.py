@@ -43,6 +43,13 @@ class Figures:
         """Add to a figure."""
         self._values[figure] += amount
 
+    def ended(self, request: Figure, prompt: int, completion: int) -> None:
+        """Count a request that ended, and the text tokens that were read and written for it."""
+        values = self._values
+        values[request] += 1
+        values[PROMPT] += prompt
+        values[COMPLETION] += completion
+
     def value(self, name: str, **labels: str) -> int:
         """Return a figure."""
         return self._values.get(self.named(name, **labels), 0)
@@ -59,6 +66,9 @@ class Figures:
                 f"{name}{_labels(labels)} {value}" for (known, labels), value in sorted(values.items()) if known == name
             ]
         return "\n".join(lines) + "\n"
+
+
+PROMPT, COMPLETION = (Figures.named("portal_text_tokens_total", kind=kind) for kind in ("prompt", "completion"))
 
 
 def _labels(labels: tuple[tuple[str, str], ...]) -> str:

@@ -41,6 +41,11 @@ def frame(record: Record) -> bytes:
         body = orjson.dumps(record)
     except TypeError:  # half a character, say
         body = json.dumps(record, separators=(",", ":")).encode("ascii")
+    return framed(body)
+
+
+def framed(body: bytes) -> bytes:
+    """Return a record that is JSON already as it lies in a segment."""
     if len(body) > LINE_MAX:
         raise ValueError(f"a journal record of {len(body)} bytes")
     return FRAME.pack(len(body), zlib.crc32(body)) + body
@@ -74,10 +79,15 @@ class Journal:
 
     def write(self, *records: Record) -> int:
         """Write records, all by one write, and return up to where the disk must be waited for; raises as `append`."""
-        data = b"".join([frame(record) for record in records])
+        return self.put(b"".join([frame(record) for record in records]))
+
+    def put(self, data: bytes) -> int:
+        """Write records that are framed already; as `write`."""
         try:
             with self._lock:
-                self._ready(len(data))
+                size = self._size + len(data)
+                if self._spoiled or size > self.segment_bytes or self._pid != os.getpid() or self._fd < 0:
+                    self._ready()
                 self._put(data)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -107,12 +117,10 @@ class Journal:
         with self._lock, self._sync_lock:
             self._leave()
 
-    def _ready(self, coming: int) -> None:
+    def _ready(self) -> None:
         if self._pid != os.getpid():  # a fork shares the descriptor and the lock: the child starts a run of its own
             self._leave()
             self._pid, self._run, self._number = os.getpid(), secrets.token_hex(6), 0
-        if self._fd >= 0 and not self._spoiled and self._size + coming <= self.segment_bytes:
-            return
         with self._sync_lock:
             fresh, size = self._begin_segment()
             self._leave()

@@ -15,7 +15,7 @@ from portal.edge.head import (
     clean_path,
     merged,
 )  # fmt: skip
-from portal.edge.routes import Route, Routes
+from portal.edge.routes import Known, Route, Routes
 
 if TYPE_CHECKING:
     from portal.edge.answering import Answering
@@ -44,6 +44,7 @@ class Message:
         body: pieces that are kept for whoever answers.
         refusal: status and sentence, if it is not answered as it asks.
         answering, splice: what answers it.
+        known: what is worked out of its head; another request with the same head finds it there.
     """
 
     method: str = ""
@@ -66,6 +67,7 @@ class Message:
     refusal: tuple[int, str] | None = None
     answering: "Answering | None" = None
     splice: "Splice | None" = None
+    known: Known = field(default_factory=dict)
 
     def add_target(self, part: bytes) -> None:
         """Take a piece of the target."""
@@ -91,6 +93,7 @@ class Message:
         if before is not None and self._is_like(before):
             self.fields, self.headers, self.length = before.fields, before.headers, before.length
             self.path, self.query, self.route, self.expects = before.path, before.query, before.route, before.expects
+            self.known = before.known
             return before
         if sum(len(name) + len(value) + 4 for name, value in self.raw) > HEAD_MAX:
             raise BadHead(431, TOO_LARGE)
@@ -107,6 +110,19 @@ class Message:
         self.check_size(self.length or 0)
         self.headers = merged(self.fields)
         return replace(self, body=[])
+
+    def again(self, body: bytes) -> "Message":
+        """Return a request with the same head, whole, but for the length of its body."""
+        size = len(body)
+        return Message(
+            self.method, self.target, self.version, self.raw, self.fields, self.headers, self.path, self.query, size,
+            size, True, False, True, 0.0, False, self.route, [body], None, None, None, self.known,
+        )  # fmt: skip
+
+    @property
+    def may_come_again(self) -> bool:
+        """Say whether others with this head, and a body of any length, can be answered like it."""
+        return self.route is not None and self.length == self.size and self.keep and not self.expects
 
     def _is_like(self, other: "Message") -> bool:
         return (

@@ -45,7 +45,7 @@ class Plane:
         self.by_address: Counter[str] = Counter()
         self.uploads = 0
         self.stopping = False
-        self.now, self.date = 0.0, ""
+        self.now, self.date = 0.0, b""
         self._servers: list[asyncio.AbstractServer] = []
         self._timer: asyncio.TimerHandle | None = None
         self._parted = asyncio.Event()
@@ -93,7 +93,7 @@ class Plane:
             self._timer.cancel()
         loop = asyncio.get_running_loop()
         self.now = loop.time()
-        self.date = f"Date: {formatdate(usegmt=True)}\r\n"
+        self.date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
         for connection in list(self.connections):
             try:
                 connection.sweep(self.now)
@@ -171,7 +171,7 @@ class Plane:
     def full(self) -> bytes:
         """Return the answer to a connection for which there is no room."""
         fields = [("Content-Length", "0"), ("Retry-After", "5"), ("Connection", "close")]
-        return f"{written(503, fields)}\r\n".encode("latin-1")
+        return written(503, fields) + b"\r\n"
 
     def refusal(self, status: int, why: str, route: Route | None) -> Answer:
         """Return a refusal, in the words of whoever answers at that address."""

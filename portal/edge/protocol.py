@@ -11,6 +11,7 @@ import httptools
 from portal.edge.answering import Answering
 from portal.edge.head import HEAD_MAX, BadHead
 from portal.edge.head import written as head_of
+from portal.edge.known import KnownHead, known_head
 from portal.edge.message import NO_UPGRADE, TOO_LARGE, Message
 from portal.edge.routes import Headers, Routes
 from portal.edge.sendfile import FileSender, unconfirmed
@@ -49,6 +50,8 @@ class Connection(asyncio.Protocol):
         self._in_head = self._head_began = False
         self._head_size = 0
         self._before: Message | None = None
+        self._last: Message | None = None
+        self._known: tuple[KnownHead, Message] | None = None
         self._left = -1
         self.parser: Any = httptools.HttpRequestParser(self)
 
@@ -82,9 +85,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
-        if self.broken:
+        between = self.incoming is None
+        if self.broken or (between and self._known is not None and self._comes_again(*self._known, data)):
             return
-        self._head_began = False
+        self._head_began, self._last = False, None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -103,6 +107,27 @@ class Connection(asyncio.Protocol):
                 self._head_size += len(data)
                 if self._head_size > HEAD_MAX:
                     self.refuse(431, TOO_LARGE)
+            elif between:
+                self._learn(data)
+
+    def _comes_again(self, head: KnownHead, like: Message, data: bytes) -> bool:
+        """Take a request with the head of an earlier one without parsing it; say whether it is one."""
+        if self.queue or not self.proven:
+            return False
+        body, route = head.body_of(data), like.route
+        if body is None or route is None or len(body) > route.body_limit:
+            return False
+        for sender in self.senders:
+            sender.confirmed()
+        message = like.again(body)
+        self.queue.append(message)
+        self._begin(message)
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        message = self._last
+        if message is not None and message.may_come_again and (head := known_head(data, message.size)) is not None:
+            self._known = head, message.again(b"")
 
     def pause_writing(self) -> None:
         """Let whoever answers know that the client takes no more for now."""
@@ -188,7 +213,7 @@ class Connection(asyncio.Protocol):
         message = self.incoming
         if message is None or self.broken:
             return
-        message.whole, self.incoming = True, None
+        message.whole, self.incoming, self._last = True, None, message
         message.keep = self.parser.should_keep_alive() and message.version == "1.1"
         if message.splice is not None:
             message.splice.fed()
@@ -258,13 +283,13 @@ class Connection(asyncio.Protocol):
         """Say whether the connection stays open after this answer."""
         return message.keep and message.whole and not self.closing
 
-    def head_text(self, status: int, headers: Headers, framing: str) -> bytes:
+    def head_text(self, status: int, headers: Headers, framing: bytes) -> bytes:
         """Return a head as it is sent."""
-        return f"{head_of(status, headers)}{framing}{self.plane.date}\r\n".encode("latin-1", "replace")
+        return b"%b%b%b\r\n" % (head_of(status, headers), framing, self.plane.date)
 
-    def write_head(self, status: int, headers: Headers, framing: str, body: bytes = b"") -> None:
-        """Write a head, and what of the body is at hand."""
-        self.transport.write(self.head_text(status, headers, framing) + body)
+    def write_head(self, status: int, headers: Headers, framing: bytes) -> None:
+        """Write a head."""
+        self.transport.write(self.head_text(status, headers, framing))
 
     def sends(self, sender: FileSender) -> None:
         """Look after a file that is being sent."""
@@ -278,7 +303,7 @@ class Connection(asyncio.Protocol):
             return
         self.queue.popleft()
         message.answering = None  # what names each other would wait for the collector of garbage
-        if not self.keeps(message):
+        if not (message.keep and message.whole) or self.closing:
             self.hang_up()
         elif self.full:  # whoever takes no answers is not read from: the next ones would pile up here
             self._waits, self.deadline = True, self.plane.now + READER_S

@@ -4,10 +4,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from portal.core.actor import Actor
 
 Headers = list[tuple[str, str]]
+Known = dict[str, Any]
+
+
+class Alike(list[tuple[str, str]]):
+    """Fields that many answers have alike; how they are written is kept, by status. They are never changed."""
+
+    __slots__ = ("written",)
+
+    def __init__(self, fields: Headers) -> None:
+        super().__init__(fields)
+        self.written: dict[int, bytes] = {}
 
 
 @dataclass(slots=True)
@@ -19,6 +31,7 @@ class Request:
         headers: by lower-case name; a field that stands twice is joined by commas.
         address: whose it is, as far as proxies in front are trusted to say; empty over a Unix socket.
         actor: set when a page of the portal calls for the person who is signed in there.
+        known: what handlers work out of the head alone, for the next request with the same head.
     """
 
     method: str
@@ -28,6 +41,7 @@ class Request:
     body: bytes = b""
     request_id: str = ""
     actor: Actor | None = None
+    known: Known = field(default_factory=dict)
     address: str = ""
 
 

@@ -15,7 +15,7 @@ from portal.edge.routes import FileBody
 from portal.edge.threads import Threads
 
 QUANTUM = 2 << 20  # about 1 ms of the loop
-SMALL, MANY = 256 << 10, 16  # what each is sent at once when more than so many are sent something
+MANY, ALL, LEAST = 16, 4 << 20, 16 << 10  # what all together, and each at least, are sent at once if they are more
 AHEAD = 16 << 20
 PROBE = [bytearray(1)]
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 1.0
@@ -68,8 +68,8 @@ class FileSender:
         self._when_empty(0.001)
 
     def confirmed(self) -> None:
-        """Note that the client has all: it sent its next request."""
-        if not self.sending:
+        """Note, when the client sends its next request, that it has all; it may have sent that one in advance."""
+        if not self.sending and not self.told and unconfirmed(self.sock) == 0:
             self._tell(self.handed)
 
     def close(self) -> None:
@@ -182,7 +182,7 @@ class FileSender:
             FileSender.active -= 1
 
     def _piece(self) -> int:
-        return min(self.left, QUANTUM if FileSender.active <= MANY else SMALL)
+        return min(self.left, QUANTUM if FileSender.active <= MANY else max(LEAST, ALL // FileSender.active))
 
     def _stop_writing(self) -> None:
         if self._writing:

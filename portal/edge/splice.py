@@ -176,16 +176,16 @@ class Splice(asyncio.Protocol):
         self.client.plane.settled(self.client, self.message.fields, None, status)
         lengths = [value for name, value in self._fields if name == b"content-length"]
         bare = self.message.method == "HEAD" or status in NO_BODY
-        framing = f"Content-Length: {lengths[0].decode('ascii')}\r\n" if lengths else ""
+        framing = b"Content-Length: %b\r\n" % lengths[0] if lengths else b""
         if not lengths and not bare:
             self._until_close = not any(name == b"transfer-encoding" for name, _ in self._fields)
             self._rechunk = self.message.version == "1.1"
-            framing = "Transfer-Encoding: chunked\r\n" if self._rechunk else ""
+            framing = b"Transfer-Encoding: chunked\r\n" if self._rechunk else b""
             self.message.keep = self.message.keep and self._rechunk
         if not self.client.keeps(self.message):
-            framing += "Connection: close\r\n"
+            framing += b"Connection: close\r\n"
         headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in from_web(self._fields)]
-        self.client.write_head(status, headers, f"{framing}X-Request-Id: {self.request_id}\r\n")
+        self.client.write_head(status, headers, b"%bX-Request-Id: %b\r\n" % (framing, self.request_id.encode()))
         if bare:
             self._finish()
 

@@ -5,14 +5,14 @@ import logging
 import ssl
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import httptools
+
+from portal.edge.address import Address
+from portal.edge.known import KnownHead, known_head
 
 CONNECT_S = 2.0
 FIRST_BYTE_S = 120.0
@@ -22,40 +22,6 @@ MOST = 1_024
 HEAD_MAX = 64 << 10
 HEAD_END = b"\r\n\r\n"
 log = logging.getLogger("portal.upstream")
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a server listens: a host and port, with or without TLS, or a Unix socket; `prefix` precedes each path."""
-
-    host: str = "localhost"
-    port: int = 80
-    tls: bool = False
-    uds: Path | None = None
-    prefix: str = ""
-
-    @classmethod
-    def parse(cls, url: str) -> "Address":
-        """Read ``http(s)://host[:port][/prefix]``; raises ValueError for anything else."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{url!r} is not http(s)://host[:port]")
-        tls = parts.scheme == "https"
-        prefix = parts.path.rstrip("/").removesuffix("/v1")
-        return cls(parts.hostname, parts.port or (443 if tls else 80), tls, prefix=prefix)
-
-    @property
-    def authority(self) -> str:
-        """What the Host field says."""
-        if self.uds is not None:
-            return "localhost"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-    def request(self, method: str, path: str, headers: Sequence[tuple[str, str]] = ()) -> bytes:
-        """Return the head of a request as far as it is the same each time; its length and body follow."""
-        fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        return f"{method} {self.prefix}{path} HTTP/1.1\r\nHost: {self.authority}\r\n{fields}".encode("latin-1")
 
 
 @cache
@@ -91,6 +57,14 @@ class Call(ABC):
     @abstractmethod
     def done(self) -> None:
         """Take the end of a body that is whole. What comes in ready made chunks is ended by `over`."""
+
+    def whole(self, status: int, fields: dict[bytes, bytes], body: bytes) -> None:
+        """Take an answer that came all at once, when the connection is already given back."""
+        self.head(status, fields)
+        if body:
+            self.sink = self.data
+            self.sink(body)
+        self.done()
 
     @abstractmethod
     def lost(self, why: str) -> None:
@@ -131,7 +105,8 @@ class Call(ABC):
     def begin(self, connection: "Connection", *, fresh: bool) -> None:
         """Send the request over a connection."""
         self._fresh, self._connection = fresh, connection
-        connection.begin(self)
+        connection.call = self
+        connection.send(self.request)
 
     def close(self) -> "Connection | None":
         """End; return the connection, which is the caller's to let go of."""
@@ -166,23 +141,20 @@ class Connection(asyncio.Protocol):
     transport: asyncio.Transport | None = None
     call: Call | None = None
     idle_since = 0.0
-    _paused = False
+    _paused = _raw = _until_close = False
     _fields: dict[bytes, bytes]
 
     def __init__(self, server: "Connections") -> None:
         self.server = server
+        self._head, self._status = b"", 0
+        self._begun = self._complete = self._keep = False
+        self.send: Callable[[bytes], None] = _nowhere
         self._parser: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Be ready."""
-        self.transport = cast(asyncio.Transport, transport)
-
-    def begin(self, call: Call) -> None:
-        """Send a request and await its answer."""
-        self.call, self._parser = call, httptools.HttpResponseParser(self)
-        self._head, self._fields, self._status = b"", {}, 0
-        self._raw = self._begun = self._complete = self._keep = self._until_close = False
-        cast(asyncio.Transport, self.transport).write(call.request)
+        self.transport = made = cast(asyncio.Transport, transport)
+        self.send = made.write
 
     def data_received(self, data: bytes) -> None:
         """Take what the server says."""
@@ -194,6 +166,17 @@ class Connection(asyncio.Protocol):
         if self._raw:
             call.sink(data)
             return
+        known = self.server.known
+        if self._parser is None and known is not None and (body := known[0].body_of(data)) is not None:
+            call.close()
+            self.release(keep=True)
+            call.whole(known[1], known[2], body)
+            return
+        self._parse(call, data)
+
+    def _parse(self, call: Call, data: bytes) -> None:
+        if self._parser is None:
+            self._await_head()
         if not self._begun:
             self._head += data
         try:
@@ -206,11 +189,25 @@ class Connection(asyncio.Protocol):
             if rest := head[head.find(HEAD_END) + 4 :]:
                 call.sink(rest)
         elif self._complete and self.call is call:
+            if self._head == data:
+                self._learn(data)
             call.close()
             self.release(keep=self._keep)
             call.done()
         elif not self._begun and len(self._head) > HEAD_MAX:
             self._lose("sent a head without end")
+
+    def _await_head(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._head, self._fields, self._status = b"", {}, 0
+        self._begun = self._complete = self._keep = False
+
+    def _learn(self, data: bytes) -> None:
+        length = self._fields.get(b"content-length")
+        if self._keep and self._status == 200 and length is not None and b"transfer-encoding" not in self._fields:  # noqa: PLR2004
+            head = known_head(data, int(length))
+            if head is not None:
+                self.server.known = head, self._status, self._fields
 
     def eof_received(self) -> bool:
         """Take the end of a body that only closing ends."""
@@ -222,15 +219,17 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
-        self.transport = None
+        self.transport, self.send = None, _nowhere
         self.server.forget(self)
         self._lose("closed its connection", exc)
 
     def release(self, *, keep: bool) -> None:
         """Keep the connection for the next request, or close it."""
-        self.call = None
+        self.call = self._parser = None
+        self._raw = self._until_close = False
         if keep and self.transport is not None and not self.transport.is_closing():
-            self.pause(paused=False)
+            if self._paused:
+                self.pause(paused=False)
             self.server.keep(self)
         else:
             self.drop()
@@ -297,6 +296,7 @@ class Connections:
         self.address, self.most = address, most
         self.first_byte_s, self.silence_s = first_byte_s, silence_s
         self.calls: set[Call] = set()
+        self.known: tuple[KnownHead, int, dict[bytes, bytes]] | None = None
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -312,7 +312,8 @@ class Connections:
         self.calls.add(call)
         while self._idle:
             connection = self._idle.pop()
-            if connection.transport is not None and not connection.transport.is_closing():
+            transport = connection.transport
+            if transport is not None and not transport.is_closing():
                 call.begin(connection, fresh=False)
                 return
         self.dial(call)
@@ -367,6 +368,11 @@ class Connections:
             if call in self.calls:
                 call.close()
                 call.lost(f"cannot be reached: {error or type(error).__name__}")
+            return
+        if connection.transport is None:  # it has ended again meanwhile
+            if call in self.calls:
+                call.close()
+                call.lost("closed its connection")
             return
         self._open.add(connection)
         if call in self.calls:

@@ -205,7 +205,7 @@ def _missing(fact: AskFact, model: str, now: datetime) -> Finding:
             return Finding("access_request_rejected", True, f"Your request for {model} was rejected{because}", remedy)
         case RequestState.RESET:
             message = f"Your access to {model} was reset{because}"
-            return Finding("access_request_reset", True, message, "Sign again what changed, and ask anew.")
+            return Finding("access_request_reset", True, message, "Sign the license again, and ask anew.")
         case RequestState.APPROVED if fact.returned:
             return Finding("entitlement_returned", True, f"You gave your access to {model} back.", "Ask again.")
         case RequestState.APPROVED:
@@ -252,7 +252,7 @@ def mail(state: RequestState, *, model: str, reason: str, page: str, until: date
         body = f"Your request for {model} was rejected, for this reason:\n\n{reason}\n"
     elif state is RequestState.RESET:
         subject = f"Your access to {model} was reset"
-        body = f"Your access to {model} was reset. Sign again what changed in its license, and ask anew.\n\n{reason}\n"
+        body = f"Your access to {model} was reset. Sign its license again, and ask anew.\n\n{reason}\n"
     else:
         subject = f"Your request for {model} is looked at again"
         body = f"Your request for {model} is looked at again. Until it is answered you cannot use the model.\n"

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from portal.accounts.models import User
 from portal.audit import service as audit
 from portal.core.actor import Actor
-from portal.core.db import hold
+from portal.core.db import among, hold
 from portal.core.errors import Conflict, NotFound
 from portal.core.ids import public_id
 from portal.entitlements.models import AccessRequest, Entitlement, EntitlementEnd, RequestForm
@@ -93,10 +93,10 @@ def facts_of(session: Session, *, user_ids: Sequence[int], model_ids: Sequence[i
     if not user_ids or not asked:
         return found
     a, e = AccessRequest, Entitlement
-    theirs = sa.select(a).where(a.user_id.in_(user_ids), a.model_id.in_(asked)).order_by(a.id)
+    theirs = sa.select(a).where(among(a.user_id, user_ids), a.model_id.in_(asked)).order_by(a.id)
     newest = {(row.user_id, row.model_id): row for row in session.scalars(theirs)}
     given = sa.select(e, EntitlementEnd).outerjoin(EntitlementEnd, EntitlementEnd.entitlement_id == e.id)
-    given = given.where(e.user_id.in_(user_ids), e.model_id.in_(asked)).order_by(e.id)
+    given = given.where(among(e.user_id, user_ids), e.model_id.in_(asked)).order_by(e.id)
     granted = {(row.user_id, row.model_id): (row, end) for row, end in session.execute(given)}
     for (user_id, model_id), request in newest.items():
         fact = _fact(forms[model_id], request, granted.get((user_id, model_id)))
@@ -200,6 +200,18 @@ def move(
     return request
 
 
+def give_back(session: Session, *, request: AccessRequest, by: Actor, now: datetime) -> None:
+    """End what an accepted request gave, as its person wishes; they may ask anew.
+
+    Raises:
+        Conflict: nothing is left of it.
+    """
+    hold(session, User.id, request.user_id)
+    row = entitlement_of(session, request=request)
+    if row is None or row.valid_to <= now or not _end(session, request, EndKind.RETURNED, by, now):
+        raise Conflict("entitlement_over", "You have no access to give back.")
+
+
 def entitlement_of(session: Session, *, request: AccessRequest) -> Entitlement | None:
     """Return what an access request gave last, whether it ended since or not."""
     query = sa.select(Entitlement).where(Entitlement.access_request_id == request.id)
@@ -217,11 +229,12 @@ def _grant(session: Session, request: AccessRequest, by: Actor, now: datetime) -
     audit.record(session, event, by=by, now=now)
 
 
-def _end(session: Session, request: AccessRequest, kind: EndKind, by: Actor, now: datetime) -> None:
+def _end(session: Session, request: AccessRequest, kind: EndKind, by: Actor, now: datetime) -> bool:
     row = entitlement_of(session, request=request)
     over = sa.select(EntitlementEnd.id).where(EntitlementEnd.entitlement_id == row.id) if row else None
     if row is None or (over is not None and session.scalar(over) is not None):
-        return
+        return False
     session.add(EntitlementEnd(entitlement_id=row.id, kind=kind, by=by.public_id, at=now))
     session.flush()
     audit.record(session, EntitlementEnded(subject=row.public_id, kind=kind.value), by=by, now=now)
+    return True

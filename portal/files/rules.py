@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha1
+from math import prod
+from typing import Any
 
 from portal.core.errors import Invalid
 from portal.storage.rules import git_oid_start
@@ -13,8 +15,13 @@ LFS_SIZE = 10_000_000
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".npz", ".zip")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 REVISION = re.compile(r"[0-9a-f]{7,40}")
-CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")  # and halves of characters
 PATH_MAX = 500
+SEGMENT_MOST = 255
+FORBIDDEN = frozenset({".git", ".cache"})  # a download into a folder would change what git or the client does there
+KIND = re.compile(r"[A-Z][A-Z0-9_]{0,15}")  # of numbers, as safetensors names them: F32, BF16, F8_E4M3
+SIDES_MOST = 16
+COUNT_MOST = 1 << 48  # no model has as many parameters, nor a tensor such a side
 
 
 class RefKind(StrEnum):
@@ -25,10 +32,16 @@ class RefKind(StrEnum):
 
 
 def check_path(path: str) -> str:
-    """Return a path as it is, or raise `Invalid`: relative, no empty or dotted segments, no control characters."""
-    dotted = any(segment in {"", ".", ".."} for segment in path.split("/"))
-    if len(path) > PATH_MAX or dotted or CONTROL.search(path):
+    """Return a path as it is, or raise `Invalid`: relative, short enough for every disk, and harmless on it."""
+    segments = path.split("/")
+    if len(path) > PATH_MAX or not {"", ".", ".."}.isdisjoint(segments) or CONTROL.search(path):
         raise Invalid("path", f"{path[:80]!r} is no path that can be published.", field="path")
+    if not FORBIDDEN.isdisjoint(path.lower().split("/")):
+        message = f"{path[:80]!r} lies where git and Hub clients keep files of their own."
+        raise Invalid("path", f"{message} Leave it out.", field="path")
+    if any(len(segment.encode("utf-8", "surrogatepass")) > SEGMENT_MOST for segment in segments):
+        message = f"{path[:80]!r} has a part of more than {SEGMENT_MOST} bytes, which no file system takes."
+        raise Invalid("path", message, field="path")
     return path
 
 
@@ -115,6 +128,21 @@ def _tree_oid(entries: Sequence[Entry]) -> str:
         for entry in sorted(entries, key=lambda e: (f"{e.name}/" if e.is_folder else e.name).encode())
     )
     return sha1(b"tree %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
+
+
+def parameters_of(head: Any) -> dict[str, int]:
+    """Count the parameters that the head of a safetensors file names, by their type; none where it is no such head."""
+    totals: dict[str, int] = {}
+    for name, tensor in head.items() if isinstance(head, dict) else ():
+        if name == "__metadata__":
+            continue
+        kind, shape = (tensor.get("dtype"), tensor.get("shape")) if isinstance(tensor, dict) else (None, None)
+        if not isinstance(kind, str) or not KIND.fullmatch(kind) or not isinstance(shape, list):
+            return {}
+        if len(shape) > SIDES_MOST or not all(type(side) is int and 0 <= side < COUNT_MOST for side in shape):
+            return {}
+        totals[kind] = totals.get(kind, 0) + prod(shape)
+    return totals if sum(totals.values()) < COUNT_MOST else {}
 
 
 def check_weights(paths: Sequence[str], *, allow_pickle: bool) -> None:

@@ -6,10 +6,10 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import prod
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from portal.core.actor import Actor
@@ -25,6 +25,7 @@ from portal.files.rules import (
     folder_of,
     git_oid,
     is_lfs,
+    parameters_of,
     pointer,
     revision_of,
     tree_of,
@@ -103,19 +104,14 @@ def stage(
 
 def count_parameters(path: str, source: Path) -> dict[str, int]:
     """Count the parameters of a safetensors file by their type, from its head; none in what is no such file."""
-    totals: dict[str, int] = {}
     if not path.endswith(".safetensors"):
-        return totals
+        return {}
     try:
         with source.open("rb") as weights:
             size = int.from_bytes(weights.read(8), "little")
-            head = json.loads(weights.read(size)) if size <= HEAD_MAX else {}
-        for name, tensor in head.items():
-            if name != "__metadata__":
-                totals[tensor["dtype"]] = totals.get(tensor["dtype"], 0) + prod(int(side) for side in tensor["shape"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return parameters_of(json.loads(weights.read(size))) if size <= HEAD_MAX else {}
+    except (OSError, ValueError, RecursionError):
         return {}
-    return totals
 
 
 def _walk(directory: Path) -> Iterator[tuple[str, Path]]:
@@ -209,9 +205,11 @@ def write_tree(session: Session, *, commit: Commit, staged: Sequence[Staged], no
         }
         for e in tree
     ]  # fmt: skip
-    for table, values in ((Blob, blobs), (TreeEntry, rows)):
-        if values:
-            session.execute(sa.insert(table), values)
+    if blobs:  # which another commit, of another model, may be naming at this moment
+        add = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        session.execute(add(Blob).on_conflict_do_nothing(), blobs)
+    if rows:
+        session.execute(sa.insert(TreeEntry), rows)
 
 
 def batched(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -316,6 +314,13 @@ def picked(session: Session, *, commit_id: int, paths: Sequence[str]) -> list[En
     query = sa.select(*SHOWN).where(TreeEntry.commit_id == commit_id)
     rows = [row for some in batched(wanted, BATCH) for row in session.execute(query.where(TreeEntry.path.in_(some)))]
     return sorted((Entry(*row) for row in rows), key=lambda entry: entry.path)
+
+
+def named_by(session: Session, *, model_ids: Collection[int], digests: Collection[str]) -> frozenset[str]:
+    """Return which bytes commits of some models name."""
+    query = sa.select(TreeEntry.blob_sha256).join(Commit).where(Commit.model_id.in_(model_ids)).distinct()
+    some = batched(sorted(digests), BATCH)
+    return frozenset(str(d) for part in some for d in session.scalars(query.where(TreeEntry.blob_sha256.in_(part))))
 
 
 def sizes(session: Session, *, commit_ids: Sequence[int]) -> dict[int, int]:

@@ -296,6 +296,20 @@ class Decline(Base):
 
 
 @append_only()
+class Reconfirmation(Base):
+    """Somebody bound by a license is to sign it again for the sake of a model; a signature after that does it."""
+
+    __tablename__ = "reconfirmation"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="RESTRICT"), index=True)
+    license_id: Mapped[int] = mapped_column(ForeignKey("license.id", ondelete="RESTRICT"))
+    model_id: Mapped[int] = mapped_column(ForeignKey("gated_model.id", ondelete="RESTRICT"))
+    ordered_at: Mapped[datetime]
+    ordered_by: Mapped[str]
+
+
+@append_only()
 class Annulment(Base):
     """A signature stopped binding: withdrawn by its signer, or made in error and voided by two people."""
 

@@ -311,14 +311,15 @@ def satisfies(  # noqa: PLR0917 - all of it is one question
     material = [v for v in between if WEIGHT[v.materiality] >= WEIGHT[Materiality.MATERIAL]]
     if not material:
         return Satisfaction(Sufficiency.SUFFICIENT, required, newest)
-    binds_at = min((b for b in (_binds_at(v, reached.get(v.number)) for v in material) if b is not None), default=None)
-    if binds_at is None or now < binds_at:
-        return Satisfaction(Sufficiency.DUE, required, newest, binds_at)
-    return Satisfaction(Sufficiency.DECLINED if refused else Sufficiency.LAPSED, required, newest, binds_at)
+    bound = [at for at in (binds_at(v, reached.get(v.number)) for v in material) if at is not None]
+    first = min(bound, default=None)
+    if first is None or now < first:
+        return Satisfaction(Sufficiency.DUE, required, newest, first)
+    return Satisfaction(Sufficiency.DECLINED if refused else Sufficiency.LAPSED, required, newest, first)
 
 
-def _binds_at(version: VersionFact, reached_at: datetime | None) -> datetime | None:
-    """When an unsigned version starts to bind somebody: after its date, and never before they could know of it."""
+def binds_at(version: VersionFact, reached_at: datetime | None) -> datetime | None:
+    """Say when an unsigned version starts to bind somebody: after its date, and never before they could know of it."""
     if version.materiality is Materiality.MATERIAL_IMMEDIATE:
         return version.effective_at
     if reached_at is None:

@@ -17,6 +17,7 @@ from portal.audit.rules import VersionArrived, VersionCommented, VersionResolved
 from portal.clauses import service as clauses
 from portal.clauses.rules import Delta
 from portal.core.actor import SYSTEM, Actor
+from portal.core.db import among
 from portal.core.errors import Conflict, Invalid, NotFound
 from portal.licensing import rules
 from portal.licensing.models import (
@@ -135,12 +136,12 @@ def signatures_of(
         )
         .join(v, v.id == Signature.version_id)
         .outerjoin(Annulment, Annulment.signature_id == Signature.id)
-        .where(Signature.user_id.in_(user_ids), LicenseVersion.license_id.in_(license_ids))
+        .where(among(Signature.user_id, user_ids), LicenseVersion.license_id.in_(license_ids))
         .order_by(Signature.id)
     )  # fmt: skip
     found: dict[int, dict[int, list[SignatureFact]]] = defaultdict(lambda: defaultdict(list))
-    for user_id, license_id, signature_id, ref, version_id, ordinal, number, ended, signed in session.execute(query):
-        fact = SignatureFact(signature_id, ref, version_id, ordinal, number, ended, signed)
+    for user_id, license_id, signature_id, ref, version_id, ordinal, number, ended_at, at in session.execute(query):
+        fact = SignatureFact(signature_id, ref, version_id, ordinal, number, ended_at, at)
         found[user_id][license_id].append(fact)
     return {user_id: dict(rows) for user_id, rows in found.items()}
 
@@ -165,7 +166,7 @@ def declined_of(
         .where(LicenseVersion.license_id.in_(license_ids), ~later.exists())
     )
     if user_ids is not None:
-        query = query.where(Ceremony.user_id.in_(user_ids))
+        query = query.where(among(Ceremony.user_id, user_ids))
     found: dict[int, set[int]] = defaultdict(set)
     for user_id, version_id in session.execute(query):
         found[user_id].add(version_id)

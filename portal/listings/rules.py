@@ -66,7 +66,7 @@ class About:
         ref: its public id.
         created_at: when it first appeared.
         revision, changed_at: the commit in question, if there is one.
-        gated: a license has to be signed for it.
+        gated: ``manual`` where a person answers whoever asks for it, ``auto`` where signing is enough, else empty.
         disabled: it was withdrawn.
         metadata: of its card.
         size: how many bytes the files of the commit have together.
@@ -78,7 +78,7 @@ class About:
     hub_id: str
     ref: str
     created_at: datetime
-    gated: bool
+    gated: str
     disabled: bool
     metadata: Mapping[str, Any]
     revision: str | None = None
@@ -98,7 +98,7 @@ def model_info(about: About, *, blobs: bool = False) -> dict[str, Any]:
     info: dict[str, Any] = {
         "_id": about.ref, "id": about.hub_id, "author": about.hub_id.partition("/")[0], "sha": about.revision,
         "lastModified": hub_time(about.changed_at or about.created_at), "createdAt": hub_time(about.created_at),
-        "private": False, "gated": "manual" if about.gated else False, "disabled": about.disabled,
+        "private": False, "gated": about.gated or False, "disabled": about.disabled,
         "tags": about.tags, "cardData": dict(about.metadata), "usedStorage": about.size,
     }  # fmt: skip
     if about.kind is RepoKind.MODEL:
@@ -140,7 +140,7 @@ class Wanted:
 
     def means(self, about: About) -> bool:
         """Say whether a model with a fitting name is one of those."""
-        return self.gated in {None, about.gated} and self.tags <= set(about.tags)
+        return self.gated in {None, bool(about.gated)} and self.tags <= set(about.tags)
 
     def ordered(self, rows: Sequence[About]) -> list[About]:
         """Order models: by a date, newest first, or by name."""

@@ -14,6 +14,8 @@ from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
 from portal.catalog.rules import ModelState, RepoKind
 from portal.core.actor import Actor
+from portal.entitlements import service as entitlements
+from portal.entitlements.rules import Mode
 from portal.files import service as files
 from portal.files.models import Commit
 from portal.listings.rules import About, Wanted
@@ -57,7 +59,7 @@ def about(
         found.append(
             About(
                 kind=model.kind, hub_id=model.hub_id, ref=model.public_id, created_at=model.created_at,
-                gated=model.id in gated, disabled=model.state is ModelState.WITHDRAWN,
+                gated=gated.get(model.id, ""), disabled=model.state is ModelState.WITHDRAWN,
                 metadata=metadata(cards[model.id]) if model.id in cards else {}, **within,
             )
         )  # fmt: skip
@@ -72,9 +74,11 @@ def newest(session: Session, *, models: Sequence[GatedModel]) -> dict[int, Commi
     return {commit.model_id: commit for commit in session.scalars(query)}
 
 
-def _gated(session: Session, model_ids: Sequence[int]) -> set[int]:
+def _gated(session: Session, model_ids: Sequence[int]) -> dict[int, str]:
     query = sa.select(Requirement.model_id).where(Requirement.valid_to.is_(None), Requirement.model_id.in_(model_ids))
-    return set(session.scalars(query))
+    forms = entitlements.forms_of(session, model_ids=model_ids)
+    asked = {model_id: form.mode.value for model_id, form in forms.items() if form.mode is not Mode.OFF}
+    return dict.fromkeys(session.scalars(query), Mode.AUTO.value) | asked
 
 
 def search(

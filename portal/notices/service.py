@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from portal.core.db import among
 from portal.core.ids import public_id
 from portal.notices.models import Notice, NoticeEvent
 from portal.notices.rules import LEASE_SECONDS, MAX_TRIES, REACHED, TRIED, Rung, retry_seconds
@@ -126,6 +127,23 @@ def mark_failed(session: Session, *, notice_id: int, error: str, now: datetime, 
         session.flush()
 
 
+def record_report(session: Session, *, ref: str, rung: Rung, now: datetime) -> bool:
+    """Record what a mail server reported of a message that it had taken; say whether that was news.
+
+    Args:
+        ref: the public id of the notice, which only its message names.
+        rung: delivered, or bounced.
+    """
+    notice = session.scalar(sa.select(Notice).where(Notice.public_id == ref).with_for_update())
+    if notice is None:
+        return False
+    known = sa.select(NoticeEvent.id).where(NoticeEvent.notice_id == notice.id, NoticeEvent.rung == rung)
+    if session.scalar(known.limit(1)) is not None:
+        return False
+    _climb(session, notice, rung, now)
+    return True
+
+
 def mark_shown(session: Session, *, user_id: int, subject_ref: str, now: datetime) -> None:
     """Record, once, that a page told a signed-in person about something, whether or not a message was sent."""
     about = sa.and_(Notice.recipient_id == user_id, Notice.subject_ref == subject_ref)
@@ -159,7 +177,7 @@ def reached_of(
         .group_by(Notice.recipient_id, Notice.subject_ref)
     )
     if user_ids is not None:
-        query = query.where(Notice.recipient_id.in_(user_ids))
+        query = query.where(among(Notice.recipient_id, user_ids))
     found: dict[int, dict[str, datetime]] = defaultdict(dict)
     for user_id, ref, at in session.execute(query):
         found[user_id or 0][ref] = at
@@ -174,7 +192,7 @@ def bounced(session: Session, *, user_ids: Collection[int] | None = None) -> set
         .where(Notice.recipient_id.is_not(None), NoticeEvent.rung.in_(TRIED))
         .group_by(Notice.recipient_id, Notice.address)
     )
-    tried = (last if user_ids is None else last.where(Notice.recipient_id.in_(user_ids))).subquery()
+    tried = (last if user_ids is None else last.where(among(Notice.recipient_id, user_ids))).subquery()
     query = (
         sa.select(tried.c.recipient_id, tried.c.address)
         .join(NoticeEvent, NoticeEvent.id == tried.c.last)
@@ -186,7 +204,7 @@ def bounced(session: Session, *, user_ids: Collection[int] | None = None) -> set
 def told(session: Session, *, user_ids: Collection[int], subject_ref: str) -> set[int]:
     """Return those for whom a message about a subject was left, sent or not."""
     about = sa.and_(Notice.subject_ref == subject_ref, Notice.kind != PAGE)
-    return set(session.scalars(sa.select(Notice.recipient_id).where(Notice.recipient_id.in_(user_ids), about)))
+    return set(session.scalars(sa.select(Notice.recipient_id).where(among(Notice.recipient_id, user_ids), about)))
 
 
 def under_way(session: Session, *, kind: str, subject_ref: str) -> int:

@@ -11,10 +11,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from portal.access import service as access
 from portal.access.models import Requirement
 from portal.access.rules import Action, Follows
-from portal.access.service import Subject
 from portal.accounts.models import Profile, User
 from portal.core.actor import Actor
 from portal.core.clock import stamp
+from portal.core.db import among
 from portal.core.errors import Conflict, NotFound
 from portal.core.ids import public_id
 from portal.licensing import service as licensing
@@ -189,7 +189,7 @@ class _View:
 
     def outlook(self, actor: Actor, *, reachable: bool, errors: tuple[str | None, ...] = ()) -> dict[str, Any]:
         """Return what the version means for an actor, and when something stops for them."""
-        kind = (reachable, errors, self._crowd.kind(actor))
+        kind = (reachable, errors, self._crowd.kind(actor, self.ahead.instants))
         if kind not in self._seen:
             glances = [
                 rules.glance(
@@ -208,12 +208,12 @@ class _View:
 
 def without_address(session: Session, *, user_ids: Sequence[int]) -> set[int]:
     """Return those of some people whom no mail can reach: no address is left of them, or the last mail came back."""
-    query = sa.select(Profile.user_id, Profile.email).where(Profile.user_id.in_(user_ids))
+    query = sa.select(Profile.user_id, Profile.email).where(among(Profile.user_id, user_ids))
     came_back = notices.bounced(session, user_ids=user_ids)
     return set(user_ids) - {row.user_id for row in session.execute(query) if tuple(row) not in came_back}
 
 
-def _pins(session: Session, version: LicenseVersion, subjects: Sequence[Subject]) -> list[dict[str, str]]:
+def pins(session: Session, *, version: LicenseVersion) -> list[dict[str, str]]:
     """Return the releases whose downloads go on asking for an older text, until they are published anew."""
     pinned = sa.select(Requirement.model_id).where(
         Requirement.license_id == version.license_id, Requirement.action == Action.DOWNLOAD,
@@ -222,7 +222,7 @@ def _pins(session: Session, version: LicenseVersion, subjects: Sequence[Subject]
     models = set(session.scalars(pinned))
     return [
         {"model": subject.model.full_name, "number": subject.release.license_number}
-        for subject in subjects
+        for subject in access.subjects_of(session, license_id=version.license_id)
         if subject.model is not None and subject.release is not None and subject.model.id in models
         and subject.release.license_slug == version.license.slug and subject.release.license_number != version.number
     ]  # fmt: skip
@@ -263,13 +263,12 @@ def _result(session: Session, preview: Preview) -> dict[str, Any]:
         query = sa.select(at, sa.func.count()).where(rows, at.is_not(None)).group_by(at).order_by(at)
         return [[stamp(day), count] for day, count in session.execute(query)]
 
-    subjects = access.subjects_of(session, license_id=preview.version.license_id)
     return {
         "lots": {lot.value: 0 for lot in Lot} | {lot.value: count for lot, count in session.execute(lots)},
         "without_address": session.scalar(lost),
         "people": by_day(PreviewPerson.stops_at, of),
         "tokens": by_day(PreviewStop.stops_at, PreviewStop.preview_id == preview.id),
-        "pins": _pins(session, preview.version, subjects),
+        "pins": pins(session, version=preview.version),
     }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Putting uploaded commits before readers: what waits, what each would change, and the act itself."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from hashlib import sha256
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
 from portal.core.actor import Actor
 from portal.core.db import hold
-from portal.core.errors import Invalid
+from portal.core.errors import Conflict, Invalid, NotFound
 from portal.files import service as files
 from portal.files.models import Commit, Ref
 from portal.files.rules import check_weights
@@ -22,6 +23,7 @@ from portal.licensing import service as licensing
 from portal.licensing.rules import in_force
 from portal.releases.rules import PicklesAllowed, pickles_alone
 from portal.storage.models import Blob
+from portal.storage.service import Store
 
 MAIN = "main"
 
@@ -109,6 +111,74 @@ def changes(session: Session, *, model: GatedModel, commit: Commit) -> Changes:
     )
 
 
+class Readme(StrEnum):
+    """How the README.md of a commit compares with the card of its model, which readers get instead."""
+
+    NONE = "none"
+    CARD = "card"
+    DRAFT = "draft"
+    OTHER = "other"
+
+
+def _readme(session: Session, *, store: Store, commit: Commit) -> str:
+    entry = files.find_entry(session, commit_id=commit.id, path="README.md")
+    if entry is None or entry.size > catalog.CARD_MAX * 4:
+        return ""
+    try:
+        return store.path(str(entry.blob_sha256)).read_bytes().decode().replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def compare_readme(session: Session, *, store: Store, model: GatedModel, commit: Commit) -> Readme:
+    """Say whether the words of a commit's README.md are those of the card, or of its draft."""
+    text = _readme(session, store=store, commit=commit)
+    known = {
+        Readme.CARD: catalog.current_card(session, model=model),
+        Readme.DRAFT: catalog.draft_of(session, model=model),
+    }
+    for where, row in known.items():
+        if row is not None and catalog.card_text(session, revision=row).strip() == text.strip():
+            return where
+    return Readme.OTHER if text.strip() else Readme.NONE
+
+
+def draft_card(
+    session: Session,
+    *,
+    store: Store,
+    model: GatedModel,
+    commit: Commit,
+    check: Callable[[str], object],
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Take the README.md of a commit as the draft of the next card revision; publishing it is a step of its own.
+
+    Args:
+        check: raises for metadata that Hub clients could not read.
+
+    Raises:
+        NotFound: the commit has none that can be read.
+        Conflict: somebody is writing another draft.
+    """
+    text = _readme(session, store=store, commit=commit)
+    if not text.strip():
+        raise NotFound("readme_missing", "This commit has no README.md that can be read.")
+    check(text)
+    draft = catalog.draft_of(session, model=model)
+    if draft is not None and catalog.card_text(session, revision=draft).strip() != text.strip():
+        raise Conflict("draft_there", "Somebody is writing another draft of this card. Publish that one first.")
+    note = f"README.md of commit {commit.revision[:12]}"
+    catalog.save_draft(session, model=model, text=text, note=note, by=by, now=now)
+
+
+def risks(session: Session, *, commit: Commit) -> list[str]:
+    """Return the weights of a commit that can run code on loading, where it has no others that can be read."""
+    hollow = unreadable(session, commit=commit)
+    return pickles_alone([e.path for e in files.listed(session, commit_id=commit.id) if e.path not in hollow])
+
+
 def release(
     session: Session,
     *,
@@ -132,7 +202,7 @@ def release(
     paths = [entry.path for entry in files.listed(session, commit_id=commit.id)]
     if not paths:
         raise Invalid("commit_empty", "This commit has no files, so there is nothing to release.", field="license")
-    risky = pickles_alone(paths)
+    risky = risks(session, commit=commit)
     missing = [path for path in risky if path not in allowed_pickles]
     if missing:
         check_weights(missing, allow_pickle=False)

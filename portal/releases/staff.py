@@ -11,9 +11,9 @@ from portal.catalog.rules import named
 from portal.core.clock import utcnow
 from portal.core.errors import PortalError
 from portal.files import service as files
-from portal.releases import rules, service
+from portal.releases import service
 from portal.releases.forms import ReleaseForm
-from portal.web.app import actor, db, settings
+from portal.web.app import actor, app_service, db, settings
 from portal.web.guard import public, staff
 
 bp = Blueprint("releases", __name__)
@@ -43,7 +43,7 @@ def release(ref: str, revision: str) -> ResponseReturnValue:
     found = catalog.find_by_ref(db(), ref=ref)
     commit = files.find_commit(db(), model_id=found.id, revision=revision)
     listed = files.listed(db(), commit_id=commit.id)
-    risky = rules.pickles_alone([entry.path for entry in listed])
+    risky = service.risks(db(), commit=commit)
     form = ReleaseForm()
     form.offer(service.licenses_in_force(db(), now=utcnow()), risky)
     if form.validate_on_submit():
@@ -60,8 +60,21 @@ def release(ref: str, revision: str) -> ResponseReturnValue:
         changes=service.changes(db(), model=found, commit=commit), card=catalog.current_card(db(), model=found),
         parameters=files.parameters(db(), commit_id=commit.id), unreadable=service.unreadable(db(), commit=commit),
         release=catalog.release_of(db(), model=found, revision=commit.revision),
+        readme=service.compare_readme(db(), store=app_service("store"), model=found, commit=commit),
     )  # fmt: skip
     return page, 422 if form.errors else 200
+
+
+@bp.post("/staff/models/<ref>/release/<revision>/card")
+@staff(Permission.CARDS_EDIT)
+def draft_card(ref: str, revision: str) -> ResponseReturnValue:
+    """Take the README.md of a commit as the draft of the card."""
+    found = catalog.find_by_ref(db(), ref=ref)
+    service.draft_card(
+        db(), store=app_service("store"), model=found, check=app_service("check_card"), by=actor(), now=utcnow(),
+        commit=files.find_commit(db(), model_id=found.id, revision=revision),
+    )  # fmt: skip
+    return redirect(f"/staff/cards/{found.full_name}/preview", 303)
 
 
 @bp.get("/<namespace>/<name>/commit/<revision>", defaults={"kind": "models"})

@@ -12,8 +12,8 @@ from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
 from portal.catalog.rules import named
 from portal.core.clock import utcnow
-from portal.core.errors import Conflict, PortalError
-from portal.downloads.api import refuse
+from portal.core.errors import Conflict
+from portal.downloads.api import in_hub_words
 from portal.downloads.rules import HubError, whole
 from portal.entitlements import service as entitlements
 from portal.entitlements.rules import TEXT_MAX, Mode
@@ -31,7 +31,7 @@ bp = Blueprint("requests_api", __name__)
 REPOSITORY = "/api/<any(models, datasets):kind>/<namespace>/<name>"
 LISTED = (Answer.PENDING, Answer.ACCEPTED, Answer.REJECTED)
 reviewer = token(Scope.REQUESTS_WRITE)
-bp.register_error_handler(PortalError, refuse)
+in_hub_words(bp)
 
 
 def _model(kind: str, namespace: str, name: str, permission: Permission = Permission.REQUESTS_REVIEW) -> GatedModel:

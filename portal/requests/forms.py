@@ -13,7 +13,7 @@ ANSWERS = {
     Answer.ACCEPTED: "Accept: the person may use the model",
     Answer.REJECTED: "Reject: the person may not, and reads why",
     Answer.PENDING: "Look at it again: nothing is decided, and access ends until it is",
-    Answer.RESET: "Reset: the person signs again what changed in the license, and asks anew",
+    Answer.RESET: "Reset: the person signs the license again, and asks anew",
 }
 MODES = {
     Mode.OFF: "Nothing: whoever signs the license may use it",

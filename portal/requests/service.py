@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.access import service as access
+from portal.access.models import Requirement
 from portal.access.rules import Action, Decision
 from portal.accounts import service as accounts
 from portal.accounts.models import User
@@ -20,6 +21,7 @@ from portal.entitlements.models import AccessRequest, Entitlement, RequestForm
 from portal.entitlements.rules import Mode, RequestAction, RequestState, mail
 from portal.notices import service as notices
 from portal.requests.rules import LAST, NO_REASON, STATES, STATUS, Answer
+from portal.signing import service as signing
 
 GRANTED = "Granted by staff; the person did not ask."
 PAGE = 100
@@ -62,6 +64,14 @@ def withdraw(session: Session, *, by: Actor, model: GatedModel, now: datetime) -
     return entitlements.move(session, request=row, action=RequestAction.WITHDRAW, by=by, now=now)
 
 
+def give_back(session: Session, *, by: Actor, model: GatedModel, now: datetime) -> None:
+    """Give back what the actor was granted; nothing of it is a sanction, and they may ask anew."""
+    row = entitlements.newest_of(session, user_id=by.id, model_id=model.id)
+    if row is None:
+        raise NotFound("access_request_not_found", "You did not ask for this model.")
+    entitlements.give_back(session, request=row, by=by, now=now)
+
+
 def answer(
     session: Session,
     *,
@@ -94,6 +104,14 @@ def answer(
         session, request=request, action=LAST[to], by=by, now=now, reason=reason or (NO_REASON if rejected else ""),
         may_reapply_at=now + timedelta(days=wait_days) if rejected and wait_days else None,
     )  # fmt: skip
+    if to is Answer.RESET:
+        asked = sa.select(Requirement.license_id).where(
+            Requirement.model_id == request.model_id, Requirement.valid_to.is_(None)
+        )
+        signing.order_again(
+            session, user_id=request.user_id, license_ids=sorted(set(session.scalars(asked))),
+            model_id=request.model_id, by=by, now=now,
+        )  # fmt: skip
     _tell(session, request, now, base_url)
     return request
 

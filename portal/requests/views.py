@@ -43,6 +43,7 @@ def ask(kind: str, namespace: str, name: str) -> ResponseReturnValue:
         asked=asked if asked is not None and asked.mode is not Mode.OFF else None, kind=kind,
         open=request is not None and request.state is RequestState.SUBMITTED,
         given=entitlements.entitlement_of(db(), request=request) if request else None,
+        held=any(code == "entitlement_active" for code, _ in decision.met),
     )  # fmt: skip
     return page, 422 if form.errors else 200
 
@@ -55,4 +56,15 @@ def withdraw(kind: str, namespace: str, name: str) -> ResponseReturnValue:
     model = catalog.find_model(db(), full_name=named(kind, namespace, name))
     service.withdraw(db(), by=actor(), model=model, now=utcnow())
     flash("Your request is withdrawn. You can ask again at any time.", "success")
+    return redirect(url_for(".ask", kind=kind, namespace=namespace, name=name), 303)
+
+
+@bp.post("/<namespace>/<name>/request/return", defaults=MODEL)
+@bp.post("/datasets/<namespace>/<name>/request/return", defaults=DATASET)
+@member
+def give_back(kind: str, namespace: str, name: str) -> ResponseReturnValue:
+    """Give back what was granted."""
+    model = catalog.find_model(db(), full_name=named(kind, namespace, name))
+    service.give_back(db(), by=actor(), model=model, now=utcnow())
+    flash("You gave your access back. You can ask again at any time.", "success")
     return redirect(url_for(".ask", kind=kind, namespace=namespace, name=name), 303)

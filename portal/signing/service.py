@@ -16,7 +16,7 @@ from portal.clauses import service as clauses
 from portal.clauses.rules import ClauseKind, Delta, Part, outline
 from portal.core.actor import Actor
 from portal.core.clock import stamp
-from portal.core.db import hold
+from portal.core.db import among, hold
 from portal.core.errors import Conflict, NotFound
 from portal.core.ids import public_id
 from portal.licensing import service as licensing
@@ -26,6 +26,7 @@ from portal.licensing.models import (
     Ceremony,
     Exhibit,
     LicenseVersion,
+    Reconfirmation,
     Rendition,
     Signature,
     SignatureAnnex,
@@ -65,8 +66,38 @@ def own_signature(session: Session, *, by: Actor, ref: str) -> Signature:
 
 
 def signed_already(session: Session, *, by: Actor, version_id: int) -> Signature | None:
-    """Return the signature by which a person is bound to a version, if there is one; an annulled one binds nobody."""
-    return session.scalar(_binding(by).where(Signature.version_id == version_id).limit(1))
+    """Return the signature by which a person is bound to a version, if there is one that need not be given again."""
+    same = sa.and_(LicenseVersion.id == Signature.version_id, LicenseVersion.license_id == Reconfirmation.license_id)
+    again = sa.select(Reconfirmation.id).join(LicenseVersion, same).where(
+        Reconfirmation.user_id == Signature.user_id, Reconfirmation.ordered_at >= Signature.signed_at
+    )  # fmt: skip
+    query = _binding(by).where(Signature.version_id == version_id, ~again.correlate(Signature).exists())
+    return session.scalar(query.limit(1))
+
+
+def order_again(
+    session: Session, *, user_id: int, license_ids: Sequence[int], model_id: int, by: Actor, now: datetime
+) -> None:
+    """Have somebody sign licenses again for the sake of a model; what they are bound by stays true."""
+    for license_id in license_ids:
+        row = Reconfirmation(
+            user_id=user_id, license_id=license_id, model_id=model_id, ordered_at=now, ordered_by=by.public_id
+        )
+        session.add(row)
+    session.flush()
+
+
+def ordered_again(
+    session: Session, *, user_ids: Sequence[int], license_ids: Sequence[int]
+) -> dict[int, dict[tuple[int, int], datetime]]:
+    """Return since when people are to sign licenses again: person → model and license → instant."""
+    row = Reconfirmation
+    query = sa.select(row.user_id, row.model_id, row.license_id, sa.func.max(row.ordered_at))
+    query = query.where(among(row.user_id, user_ids), row.license_id.in_(license_ids))
+    found: dict[int, dict[tuple[int, int], datetime]] = {}
+    for user_id, model_id, license_id, at in session.execute(query.group_by(row.user_id, row.model_id, row.license_id)):
+        found.setdefault(user_id, {})[model_id, license_id] = at
+    return found
 
 
 def signed_for_good(session: Session, *, by: Actor, version_id: int, now: datetime) -> Signature | None:
@@ -360,5 +391,5 @@ def signers(session: Session, *, version: LicenseVersion, user_ids: Sequence[int
         )
     )  # fmt: skip
     if user_ids is not None:
-        query = query.where(Signature.user_id.in_(user_ids))
+        query = query.where(among(Signature.user_id, user_ids))
     return set(session.scalars(query))

@@ -1,15 +1,17 @@
 """Keeping bytes on disk under their digest: taking them in, looking whether they are whole, clearing away others."""
 
+import fcntl
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from errno import EDQUOT, EFBIG, ENOSPC
-from hashlib import sha1, sha256
+from hashlib import file_digest, sha1, sha256
+from io import BufferedRandom
 from math import inf
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from portal.storage.rules import GRACE, RESERVE, Flaw, git_oid_start, pause
 
 CHUNK = 4 << 20
 BATCH = 500
+UNUSED = "unused-"
 NO_ROOM = frozenset({ENOSPC, EDQUOT, EFBIG})
 
 
@@ -160,6 +163,91 @@ class Draft:
         self.path.unlink(missing_ok=True)
 
 
+class Parts:
+    """A file that comes in parts, each written into its place; it is named once they are all there.
+
+    Many parts may come in at once, but none while they are put together, nor afterwards: otherwise a part that is late
+    could go on writing into bytes whose digest was looked at already.
+
+    Args:
+        store: where the file will lie.
+        name: what the parts go by until then.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store = store
+        self.path = store.root / "tmp" / f"{name}.parts"
+
+    def write(self, pieces: Iterable[bytes], *, start: int, length: int) -> str:
+        """Take in the part that begins at a byte, and return its SHA-256.
+
+        Raises:
+            Full: there is no room for it; then nothing of the file is kept.
+            Conflict: the parts are being put together.
+        """
+        strong = sha256()
+        with self._held(fcntl.LOCK_SH, "put together just now") as file:
+            self.store.require_room(length)
+            file.seek(start)
+            for data in pieces:
+                strong.update(data)
+                file.write(data)
+            file.flush()
+            self._mark(start).write_text(strong.hexdigest(), encoding="ascii")
+        return strong.hexdigest()
+
+    def join(self, *, digest: str, size: int, tags: Mapping[int, str]) -> None:
+        """Put the parts together: each as its sender saw it, and all of them with the digest announced.
+
+        Args:
+            tags: the SHA-256 of each part by where it begins.
+
+        Raises:
+            Invalid: a part is missing or another one, or they are not the file that was announced.
+            Conflict: one of them is still coming in.
+        """
+        for start, tag in tags.items():
+            mark = self._mark(start)
+            if not mark.is_file() or mark.read_text(encoding="ascii") != tag:
+                message = f"The part that begins at byte {start:,} is missing, or is another one."
+                raise Invalid("upload_part", message, field="parts")
+        with self._held(fcntl.LOCK_EX, "still coming in") as file:
+            if (file_digest(file, "sha256").hexdigest(), file.tell()) != (digest, size):
+                message = "The parts together are not the file that was announced."
+                raise Invalid("bytes_differ", message, field="oid")
+            self.store.adopt(self.path, digest)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of all parts."""
+        for path in self.path.parent.glob(f"{self.path.stem}.*"):
+            path.unlink(missing_ok=True)
+
+    def _mark(self, start: int) -> Path:
+        return self.path.with_suffix(f".{start}")
+
+    @contextmanager
+    def _held(self, how: int, busy: str) -> Iterator[BufferedRandom]:
+        try:
+            with self.store.room():
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+                    if not self._lock(file, how):
+                        message = f"Parts of this file are {busy}. Send it again in a moment."
+                        raise Conflict("upload_busy", message)
+                    yield file
+        except Full:
+            self.forget()
+            raise
+
+    def _lock(self, file: BufferedRandom, how: int) -> bool:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        except (BlockingIOError, FileNotFoundError):  # others are at it, or had done with it since it was opened
+            return False
+
+
 def _flush_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -249,15 +337,17 @@ def collect(
         remove: False only to say what would be cleared away.
     """
     limit = (now - GRACE).timestamp()
+    _give_back(store, limit)
     old = sorted(path for path in store.root.glob("sha256/*/*") if _time(path) < limit)
     gone: list[tuple[str, int]] = []
     for start in range(0, len(old), BATCH):
         some = {path.name: path for path in old[start : start + BATCH]}
         named = set(session.scalars(sa.select(Blob.sha256).where(Blob.sha256.in_(some))))
         for digest in sorted(set(some) - named - awaited):
-            size = some[digest].stat().st_size
-            if not remove or _removed(store, some[digest], limit):
-                gone.append((digest, size))
+            with suppress(FileNotFoundError):  # another one clears away at the same time
+                size = some[digest].stat().st_size
+                if not remove or _removed(store, some[digest], limit):
+                    gone.append((digest, size))
     for draft in store.root.glob("tmp/*"):
         if remove and _time(draft) < limit:
             draft.unlink(missing_ok=True)
@@ -265,15 +355,23 @@ def collect(
 
 
 def _removed(store: Store, path: Path, limit: float) -> bool:
-    away = store.root / "tmp" / f"unused-{path.name}"
+    away = store.root / "tmp" / f"{UNUSED}{path.name}"
     away.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.rename(away)
-    if _time(away) >= limit:  # somebody came to rely on it in between
-        if not path.exists():
-            away.rename(path)
+    if _give_back(store, limit, away.name):
         return False
     away.unlink()
     return True
+
+
+def _give_back(store: Store, limit: float, names: str = f"{UNUSED}*") -> bool:
+    """Put back what was taken out of reach and relied on in between, here or by a run that was killed just then."""
+    found = [away for away in store.root.glob(f"tmp/{names}") if limit <= _time(away) < inf]
+    for away in found:
+        path = store.path(away.name.removeprefix(UNUSED))
+        if not path.exists():
+            away.rename(path)
+    return bool(found)
 
 
 def _time(path: Path) -> float:

@@ -13,7 +13,7 @@ from portal.accounts.rules import Permission
 from portal.audit import service as audit
 from portal.audit.rules import TokenIssued, TokenRevoked
 from portal.core.actor import Actor
-from portal.core.db import hold
+from portal.core.db import among, hold
 from portal.core.errors import Conflict, NotFound, Refused
 from portal.core.ids import public_id
 from portal.notices import service as notices
@@ -127,10 +127,15 @@ def refresh_actor(session: Session, *, actor: Actor, now: datetime) -> Actor:
     return replace(actor, token_error=unusable(token.state, token.expires_at, now))
 
 
+def bound_to(session: Session, *, actor: Actor) -> frozenset[int]:
+    """Return the models that an access token is bound to; none where it is for all of them."""
+    query = sa.select(AccessTokenModel.model_id).where(AccessTokenModel.access_token_id == actor.access_token_id)
+    return frozenset(session.scalars(query))
+
+
 def check_bound(session: Session, *, actor: Actor, model_id: int | None) -> None:
     """Raise where an access token is bound to other models than this one, or than one that is still to be made."""
-    query = sa.select(AccessTokenModel.model_id).where(AccessTokenModel.access_token_id == actor.access_token_id)
-    bound = set(session.scalars(query))
+    bound = bound_to(session, actor=actor)
     if bound and model_id not in bound:
         raise Refused("access_token_wrong_model", "This access token is bound to other models.")
 
@@ -157,12 +162,12 @@ def of_person(session: Session, *, user_id: int) -> Sequence[AccessToken]:
 def live_of(session: Session, *, user_ids: Collection[int], now: datetime) -> list[TokenFacts]:
     """Return what the access tokens of many people say, those that can still be used."""
     query = sa.select(AccessToken.id, AccessToken.public_id, AccessToken.user_id, AccessToken.expires_at)
-    rows = session.execute(query.where(AccessToken.user_id.in_(user_ids), _live(now)).order_by(AccessToken.id)).all()
+    rows = session.execute(query.where(among(AccessToken.user_id, user_ids), _live(now)).order_by(AccessToken.id)).all()
     scopes: dict[int, set[str]] = {row.id: set() for row in rows}
     owned = sa.select(AccessTokenScope.access_token_id, AccessTokenScope.scope).join(
         AccessToken, AccessToken.id == AccessTokenScope.access_token_id
     )
-    for token_id, scope in session.execute(owned.where(AccessToken.user_id.in_(user_ids), _live(now))):
+    for token_id, scope in session.execute(owned.where(among(AccessToken.user_id, user_ids), _live(now))):
         scopes[token_id].add(scope.value)
     return [TokenFacts(row.id, row.public_id, row.user_id, frozenset(scopes[row.id]), row.expires_at) for row in rows]
 

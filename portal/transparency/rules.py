@@ -1,4 +1,4 @@
-"""The monthly report on moderation: what it counts, which figures are kept back, and its rows for spreadsheets."""
+"""The monthly report on moderation, what it keeps back, and how second looks at license versions went."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any
 
 from portal.audit.rules import Event
+from portal.licensing.rules import ReviewFinding
 
 SMALL_CELL = 5
 SCHEMA = "transparency/1"
@@ -62,6 +63,42 @@ class Happened:
     reports_answered: int = 0
     reports_borne_out: int = 0
     leaked: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True)
+class SecondLooks:
+    """How second looks at versions that came into force at once went; they point at no person, so all are published.
+
+    Args:
+        ordered: how many versions came into force at once.
+        on_time, late: looks that were taken before their day, and after it.
+        open, overdue: those not taken yet, before their day and after it.
+        stands, replace: what those that were taken found.
+    """
+
+    ordered: int
+    on_time: int
+    late: int
+    open: int
+    overdue: int
+    stands: int
+    replace: int
+
+
+def second_looks(rows: Sequence[tuple[datetime, datetime | None, ReviewFinding | None]], now: datetime) -> SecondLooks:
+    """Count second looks.
+
+    Args:
+        rows: (due, taken, finding) of each.
+        now: the present instant.
+    """
+    taken = [at <= due for due, at, _ in rows if at is not None]
+    overdue = sum(at is None and now >= due for due, at, _ in rows)
+    found = [finding for *_, finding in rows]
+    return SecondLooks(
+        len(rows), sum(taken), len(taken) - sum(taken), len(rows) - len(taken) - overdue, overdue,
+        found.count(ReviewFinding.STANDS), found.count(ReviewFinding.REPLACE),
+    )  # fmt: skip
 
 
 def shown(count: int) -> int | None:

@@ -15,6 +15,7 @@ from portal.cases.models import Case
 from portal.clauses.models import Clause
 from portal.core.actor import Actor
 from portal.core.errors import NotFound
+from portal.licensing import service as licensing
 from portal.moderation.models import CaseDecision
 from portal.proofs.rules import canonical, digest
 from portal.reports.models import Report
@@ -25,7 +26,7 @@ from portal.tokens.models import LeakReport
 from portal.tokens.rules import LeakSource
 from portal.transparency import rules
 from portal.transparency.models import MonthlyReport
-from portal.transparency.rules import Answered, Counted, Happened
+from portal.transparency.rules import Answered, Counted, Happened, SecondLooks
 
 
 def publish(session: Session, *, by: Actor, now: datetime) -> MonthlyReport | None:
@@ -105,3 +106,9 @@ def read(row: MonthlyReport) -> dict[str, Any]:
     """Return what a monthly report says."""
     value: dict[str, Any] = json.loads(row.body)
     return value
+
+
+def second_looks(session: Session, *, now: datetime) -> SecondLooks:
+    """Return how second looks at versions that came into force at once went."""
+    rows = licensing.second_looks(session)
+    return rules.second_looks([(row.due_at, row.reviewed_at, row.finding) for row in rows], now)

@@ -6,6 +6,7 @@ from flask import Blueprint, Response, render_template
 from flask.typing import ResponseReturnValue
 
 from portal.core import sheets
+from portal.core.clock import utcnow
 from portal.core.errors import NotFound
 from portal.transparency import rules, service
 from portal.transparency.models import MonthlyReport
@@ -45,7 +46,8 @@ def month(month: str) -> ResponseReturnValue:
 
 
 def _about(row: MonthlyReport | None) -> dict[str, object]:
+    looks = service.second_looks(db(), now=utcnow())
     if row is None:
-        return {"row": None}
+        return {"row": None, "looks": looks}
     report = service.read(row)
-    return {"row": row, "report": report, "figures": rules.figures(report), "cell": rules.cell}
+    return {"row": row, "looks": looks, "report": report, "figures": rules.figures(report), "cell": rules.cell}

@@ -12,8 +12,8 @@ from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
 from portal.catalog.rules import named
 from portal.core.clock import utcnow
-from portal.core.errors import Full, Invalid, PortalError, Refused
-from portal.downloads.api import refuse
+from portal.core.errors import Full, Invalid, Refused
+from portal.downloads.api import in_hub_words
 from portal.downloads.rules import HubError, after, one_line
 from portal.files import service as files
 from portal.files.models import Commit, Upload
@@ -33,7 +33,7 @@ REVISION_AT = 5  # /api/models/{ns}/{name}/commit/ come before the revision
 MB = 1 << 20
 writer = token(Scope.WEIGHTS_WRITE)
 looker = token(Scope.WEIGHTS_WRITE, writes=False)
-bp.register_error_handler(PortalError, refuse)
+in_hub_words(bp)
 
 
 def _receiver() -> service.Receiver:
@@ -158,21 +158,11 @@ def xet(kind: str, namespace: str, name: str, rest: str) -> ResponseReturnValue:
     raise HubError(404, "", rules.XET_HINT, code="no_xet", warning=rules.XET_HINT)
 
 
-@bp.post("/<namespace>/<name>.git/info/lfs/objects/batch")
+@bp.post("/<namespace>/<name>.git/info/lfs/objects/batch", defaults={"kind": "models"})
+@bp.post("/datasets/<namespace>/<name>.git/info/lfs/objects/batch", defaults={"kind": "datasets"})
 @writer
-def batch(namespace: str, name: str) -> ResponseReturnValue:
-    """Say of each large file of a model whether it is stored already, or where to send it."""
-    return _batch("models", namespace, name)
-
-
-@bp.post("/datasets/<namespace>/<name>.git/info/lfs/objects/batch")
-@writer
-def dataset_batch(namespace: str, name: str) -> ResponseReturnValue:
-    """Say of each large file of a dataset whether it is stored already, or where to send it."""
-    return _batch("datasets", namespace, name)
-
-
-def _batch(kind: str, namespace: str, name: str) -> ResponseReturnValue:
+def batch(kind: str, namespace: str, name: str) -> ResponseReturnValue:
+    """Say of each large file whether it is stored already, or where to send it."""
     model = _model(kind, namespace, name)
     body = _body()
     if body.get("operation") != "upload" or body.get("hash_algo", "sha256") != "sha256":
@@ -182,9 +172,11 @@ def _batch(kind: str, namespace: str, name: str) -> ResponseReturnValue:
     objects = rules.list_of(body.get("objects"), "objects", rules.OBJECTS_MOST)
     wanted = {rules.digest_of(item.get("oid")): rules.size_of(item.get("size")) for item in objects}
     promised = service.promised(db(), now=utcnow())
+    reach = service.within_reach(db(), actor=actor(), digests=wanted, now=utcnow())
     answers = []
     for digest, size in wanted.items():
-        answer, promised = _object(model, digest, size, transfers, promised)
+        stored = digest in reach and _receiver().holds(digest, size) is not None
+        answer, promised = _object(model, digest, size, transfers, promised, stored=stored)
         answers.append(answer)
     divided = any("chunk_size" in (a.get("actions", {}).get("upload", {}).get("header") or {}) for a in answers)
     shown = jsonify(transfer="multipart" if divided else "basic", objects=answers, hash_algo="sha256")
@@ -193,11 +185,10 @@ def _batch(kind: str, namespace: str, name: str) -> ResponseReturnValue:
 
 
 def _object(
-    model: GatedModel, digest: str, size: int, transfers: Sequence[str], promised: int
+    model: GatedModel, digest: str, size: int, transfers: Sequence[str], promised: int, *, stored: bool
 ) -> tuple[dict[str, Any], int]:
     """Answer for one object of a batch, and return what is promised to uploads with it."""
     answer: dict[str, Any] = {"oid": digest, "size": size}
-    stored = _receiver().holds(digest, size) is not None
     if not stored:
         try:
             rules.check_file_size(size, settings().upload_file_gb)
@@ -253,7 +244,8 @@ def take(ref: str, number: int) -> ResponseReturnValue:
     length = sizes[number - 1] if number else row.size
     stream = _stream(max(length, 1))
     if number:
-        tag = _receiver().part(ref, stream, start=row.part_size * (number - 1), length=length)
+        pieces = rules.exactly(stream, length)
+        tag = _receiver().parts(ref).write(pieces, start=row.part_size * (number - 1), length=length)
     else:
         _receiver().whole(stream, digest=row.sha256, size=row.size)
         with brief() as session:
@@ -276,10 +268,11 @@ def join(ref: str) -> ResponseReturnValue:
     numbers = range(1, len(rules.part_sizes(row.size, row.part_size)) + 1)
     if not row.part_size or body.get("oid") != row.sha256 or tags.keys() != set(numbers):
         raise bad("upload_part", "Name every part of this upload, and its oid.")
-    starts = {row.part_size * (number - 1): tags[number] for number in numbers}
-    _receiver().join(ref, digest=row.sha256, size=row.size, tags=starts)
-    with brief() as session:
-        service.stored(session, ref=ref, now=utcnow())
+    if row.stored_at is None:  # otherwise the answer got lost, and is given again
+        starts = {row.part_size * (number - 1): tags[number] for number in numbers}
+        _receiver().parts(ref).join(digest=row.sha256, size=row.size, tags=starts)
+        with brief() as session:
+            service.stored(session, ref=ref, now=utcnow())
     return jsonify(oid=row.sha256, size=row.size)
 
 
@@ -291,7 +284,8 @@ def verify(ref: str) -> ResponseReturnValue:
     if row.user_id != actor().user_id:
         raise Refused("upload_of_another", "This upload is somebody else's.")
     body = _body()
-    if (body.get("oid"), body.get("size")) != (row.sha256, row.size) or _receiver().holds(row.sha256, row.size) is None:
+    sent = row.stored_at is not None and _receiver().holds(row.sha256, row.size) is not None
+    if not sent or (body.get("oid"), body.get("size")) != (row.sha256, row.size):
         raise bad("upload_missing", "These bytes are not stored.", status=404)
     return jsonify(oid=row.sha256, size=row.size)
 
@@ -306,16 +300,14 @@ def commit(kind: str, namespace: str, name: str, rest: str) -> ResponseReturnVal
         accounts.require_permission(session, actor=actor(), permission=Permission.MODELS_UPLOAD, now=now)
         service.find(session, actor=actor(), full_name=full_name)
     _no_pull_requests()
-    plan, changes = _read_plan()
-    receiver, counted = _receiver(), {}
-    for change in changes:
-        if isinstance(change, Entry) and change.sha256:
-            counted[change.sha256] = files.count_parameters(change.path, receiver.store.path(change.sha256))
+    plan = _read_plan()
+    counted = _parameters(plan.changes)
     with brief() as session:
         accounts.require_permission(session, actor=actor(), permission=Permission.MODELS_UPLOAD, now=utcnow())
+        service.check_reach(session, actor=actor(), named=plan.named, now=utcnow())
         row = service.add_commit(
             session, model=service.find(session, actor=actor(), full_name=full_name), branch=_rest(),
-            header=plan.header, make=lambda before: rules.changed(before, changes), counted=counted, by=actor(),
+            header=plan.header, make=lambda before: rules.changed(before, plan.changes), counted=counted, by=actor(),
             now=utcnow(),
         )  # fmt: skip
     return _committed(full_name, row)
@@ -327,25 +319,36 @@ def _committed(full_name: str, row: Commit) -> Response:
     return _warn(answer, f"release; {full_name} is served as before until this is released: {base}/staff/models")
 
 
-def _read_plan() -> tuple[Plan, list[Entry | Delete]]:
+def _parameters(changes: Sequence[Entry | Delete]) -> dict[str, dict[str, int]]:
+    """Read the heads of safetensors files, each once however often it is named."""
+    counted: dict[str, dict[str, int]] = {}
+    for change in changes:
+        if isinstance(change, Entry) and change.path.endswith(".safetensors") and change.sha256 not in counted:
+            digest = str(change.sha256)
+            counted[digest] = files.count_parameters(change.path, _receiver().store.path(digest))
+    return counted
+
+
+def _read_plan() -> Plan:
     """Read the lines of a commit; files that come with it are stored as they are read, and named by nothing yet."""
     most = settings().upload_commit_mb * MB
     plan: Plan | None = None
-    changes: list[Entry | Delete] = []
     for key, value in _lines(most):
         if plan is None:
             if key != "header":
                 raise bad("header", "The first line of a commit is its header.")
             plan = Plan(rules.header_of(value))
             continue
-        if len(changes) >= rules.OPERATIONS_MOST:
+        if len(plan.changes) >= rules.OPERATIONS_MOST:
             message = f"A commit has at most {rules.OPERATIONS_MOST:,} operations. Make several."
             raise bad("operations_most", message, status=413)
         operation = rules.operation_of(key, value)
-        changes.append(_receiver().entry(operation) if isinstance(operation, Add) else operation)
+        if isinstance(operation, Add) and operation.content is None:
+            plan.named.setdefault(operation.digest, operation.path)
+        plan.changes.append(_receiver().entry(operation) if isinstance(operation, Add) else operation)
     if plan is None:
         raise bad("header", "The commit is empty.")
-    return plan, changes
+    return plan
 
 
 def _lines(most: int) -> Iterator[tuple[Any, Mapping[str, Any]]]:

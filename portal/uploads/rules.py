@@ -27,7 +27,6 @@ LINE_MOST = 16 << 20  # a regular file is below 10 MB, a third more in base64
 OPERATIONS_MOST = 25_000
 OBJECTS_MOST = 1_000
 FILES_MOST = 1_000
-SEGMENT_MOST = 255
 SUMMARY_MOST = 500
 DESCRIPTION_MOST = 10_000
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -186,12 +185,7 @@ def path_of(value: Any) -> str:
     """Read a path that clients of every system can hold, or raise."""
     if not isinstance(value, str):
         raise bad("path", f"path is text, and {str(value)[:80]!r} is none.")
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise bad("path", "A path holds half a character.")
-    check_path(value)
-    if any(len(segment.encode()) > SEGMENT_MOST for segment in value.split("/")):
-        raise bad("path", f"{value[:80]!r} has a part of more than {SEGMENT_MOST} bytes, which no file system takes.")
-    return value
+    return check_path(value)
 
 
 def list_of(value: Any, name: str, most: int) -> list[dict[str, Any]]:
@@ -317,10 +311,17 @@ def parsed(line: bytes) -> tuple[Any, Mapping[str, Any]]:
 
 @dataclass
 class Plan:
-    """What the lines of a commit come to: its header, and the changes in their order."""
+    """What the lines of a commit come to.
+
+    Args:
+        header: what it says of itself.
+        changes: the files that come and go, in their order.
+        named: digests of bytes that did not come with it, and at which path each is to lie.
+    """
 
     header: Header
-    operations: list[Operation] = field(default_factory=list)
+    changes: list[Entry | Delete] = field(default_factory=list)
+    named: dict[str, str] = field(default_factory=dict)
 
 
 def changed(before: Sequence[Entry], changes: Iterable[Entry | Delete]) -> dict[str, Entry]:

@@ -1,10 +1,8 @@
 """Taking in files of models from staff; what is uploaded is nobody else's before it is released."""
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
-from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -20,16 +18,16 @@ from portal.core.actor import Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, NotFound, Refused
 from portal.core.ids import public_id
+from portal.downloads.rules import HubError
 from portal.files import service as files
 from portal.files.models import Commit, Ref, Upload
 from portal.files.rules import Entry, RefKind, git_oid, is_lfs, pointer
 from portal.files.service import Staged
-from portal.storage.service import Store
+from portal.storage.service import UNUSED, Parts, Store
 from portal.tokens import service as tokens
 from portal.tokens.models import AccessToken
 from portal.tokens.rules import unusable
 from portal.uploads.rules import (
-    CHUNK,
     KEPT,
     Add,
     FilesCommitted,
@@ -147,6 +145,34 @@ def find_upload(session: Session, *, ref: str, now: datetime) -> tuple[Upload, U
 def stored(session: Session, *, ref: str, now: datetime) -> None:
     """Remember that the bytes of an upload are in the store."""
     session.execute(sa.update(Upload).where(Upload.public_id == ref).values(stored_at=now))
+
+
+def within_reach(session: Session, *, actor: Actor, digests: Collection[str], now: datetime) -> frozenset[str]:
+    """Return which bytes the actor may name without sending them along: a digest, which everybody can read, is no key.
+
+    They are those of models that the access token is for, and those that its person sent for one of them.
+    """
+    bound = tokens.bound_to(session, actor=actor)
+    if not bound:
+        return frozenset(digests)
+    named = files.named_by(session, model_ids=bound, digests=digests)
+    sent = sa.select(Upload.sha256).where(
+        Upload.user_id == actor.user_id, Upload.model_id.in_(bound), Upload.stored_at.is_not(None),
+        Upload.expires_at > now,
+    )  # fmt: skip
+    return named | frozenset(digests).intersection(session.scalars(sent))
+
+
+def check_reach(session: Session, *, actor: Actor, named: Mapping[str, str], now: datetime) -> None:
+    """Raise unless the actor may name all of these bytes, given as digest and path."""
+    reach = within_reach(session, actor=actor, digests=named, now=now)
+    if missing := [path for digest, path in named.items() if digest not in reach]:
+        raise bytes_missing(missing[0])
+
+
+def bytes_missing(path: str) -> HubError:
+    """Say that bytes have to be sent first; whether somebody else sent them is not told."""
+    return bad("bytes_missing", f"The bytes of {path[:80]} are not stored here. Send them first.")
 
 
 def sweep(session: Session, *, now: datetime) -> list[str]:
@@ -282,7 +308,7 @@ class Receiver:
         if add.content is None:
             size = self.holds(add.digest, add.size)
             if size is None:
-                raise bad("bytes_missing", f"The bytes of {add.path[:80]} are not stored here. Send them first.")
+                raise bytes_missing(add.path)
             return _entry(add.path, size, add.digest, large=True)
         digest, size = sha256(add.content).hexdigest(), len(add.content)
         if self.holds(digest, size) is None:
@@ -292,47 +318,16 @@ class Receiver:
         large = is_lfs(add.path, size)
         return _entry(add.path, size, digest, large=large, oid="" if large else git_oid(add.content))
 
-    def part(self, ref: str, stream: Stream, *, start: int, length: int) -> str:
-        """Take one part of a file into its place, and return the part's SHA-256."""
-        self.store.require_room(length)
-        draft, strong = self._parts(ref), sha256()
-        with self.store.room(), os.fdopen(os.open(draft, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-            file.seek(start)
-            for data in exactly(stream, length):
-                strong.update(data)
-                file.write(data)
-        _mark(draft, start).write_text(strong.hexdigest(), encoding="ascii")
-        return strong.hexdigest()
-
-    def join(self, ref: str, *, digest: str, size: int, tags: Mapping[int, str]) -> None:
-        """Put the parts of a file together: each as its sender saw it, and all of them with the digest announced.
-
-        Args:
-            tags: the SHA-256 of each part by where it begins.
-        """
-        parts = self._parts(ref)
-        for start, tag in tags.items():
-            mark = _mark(parts, start)
-            if not mark.is_file() or mark.read_text(encoding="ascii") != tag:
-                raise bad("upload_part", f"The part that begins at byte {start:,} is missing, or is another one.")
-        with parts.open("rb") as file:
-            strong = sha256()
-            while data := file.read(CHUNK):
-                strong.update(data)
-            if (strong.hexdigest(), file.tell()) != (digest, size):
-                raise bad("bytes_differ", "The parts together are not the file that was announced.", status=422)
-        self.store.adopt(parts, digest)
-        self.forget(ref)
-
-    def forget(self, ref: str) -> None:
-        """Let go of the parts of an upload that is over."""
-        for path in self._parts(ref).parent.glob(f"{ref}.*"):
-            path.unlink(missing_ok=True)
+    def parts(self, ref: str) -> Parts:
+        """Return the parts of an upload."""
+        return Parts(self.store, ref)
 
     def sweep(self, now: float) -> int:
         """Remove drafts that nobody has written to for a day, and return how many."""
         count = 0
         for path in self.store.root.glob("tmp/*"):
+            if path.name.startswith(UNUSED):  # whoever clears away takes care of those
+                continue
             try:
                 if now - path.stat().st_mtime > STALE:
                     path.unlink()
@@ -340,15 +335,6 @@ class Receiver:
             except FileNotFoundError:  # finished just now
                 continue
         return count
-
-    def _parts(self, ref: str) -> Path:
-        folder = self.store.root / "tmp"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return folder / f"{ref}.parts"
-
-
-def _mark(parts: Path, start: int) -> Path:
-    return parts.with_suffix(f".{start}")
 
 
 def _entry(path: str, size: int, digest: str, *, large: bool, oid: str = "") -> Entry:

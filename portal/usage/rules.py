@@ -17,6 +17,7 @@ DEFAULT_TEXT_TOKENS = 500_000
 HIGHEST_LIMIT = 1_000_000_000
 MODEL_NAME_MAX = 200
 INFER = "infer"
+NOTHING_USED = 0, 0
 Record = dict[str, Any]
 
 
@@ -90,6 +91,8 @@ def check_limits(calls: int, text_tokens: int) -> None:
 
 def counts_as_call(outcome: Outcome, text_tokens: int) -> bool:
     """Say whether a use counts against the daily calls; one that an engine lost counts only if it gave something."""
+    if outcome is Outcome.FINISHED:
+        return True
     return outcome not in FREE and (outcome is not Outcome.ENGINE_LOST or text_tokens > 0)
 
 
@@ -131,7 +134,7 @@ def use_finished(
     opened: Mapping[str, Any],
     said: Mapping[str, Any] = MappingProxyType({}),
     *,
-    at: datetime,
+    at: datetime | str,
     outcome: Outcome,
     reason_code: str = "",
     prompt_tokens: int = 0,
@@ -146,8 +149,9 @@ def use_finished(
     `said` is what the opening line says beside `opened`, where that is shared by many uses; `server` and `lab` say
     whose engine did the work.
     """
+    ended_at = at if isinstance(at, str) else at.isoformat()
     return {
-        **opened, **said, "kind": FINISHED, "at": at.isoformat(), "outcome": str(outcome),
+        **opened, **said, "kind": FINISHED, "at": ended_at, "outcome": str(outcome),
         "reason_code": reason_code, "prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
         "bytes_sent": bytes_sent, "ms": ms, "server": server, "lab": lab,
     }  # fmt: skip
@@ -189,13 +193,15 @@ class Counters:
         with self._lock:
             return Used(*self._used.get((user_id, day_of(now)), (0, 0)))
 
-    def reserve(self, user_id: int, text_tokens: int, limits: Limits, now: datetime) -> str | None:
+    def reserve(self, user_id: int, text_tokens: int, limits: Limits, day: str) -> str | None:
         """Count one call and its estimated tokens, or return the reason code of the limit in the way."""
         with self._lock:
-            day = day_of(now)
-            calls, tokens = self._used.get((user_id, day), (0, 0))
+            calls, tokens = used = self._used.get((user_id, day), NOTHING_USED)
             if calls < limits.calls and tokens + text_tokens <= limits.text_tokens:
-                self._add(user_id, day, 1, text_tokens)
+                if used is NOTHING_USED:
+                    self._add(user_id, day, 1, text_tokens)
+                else:
+                    self._used[user_id, day] = calls + 1, tokens + text_tokens
                 return None
             return exceeded(Used(calls, tokens), limits, text_tokens=text_tokens)
 
@@ -209,7 +215,7 @@ class Counters:
         old = self._used.get(key)
         if old is None:
             self._forget(day)
-            old = (0, 0)
+            old = NOTHING_USED
         self._used[key] = (old[0] + calls, old[1] + text_tokens)
 
     def _forget(self, day: str) -> None:

@@ -195,6 +195,13 @@ def recent(
     return [Use(row, person) for row, person in rows]
 
 
+def users_of(session: Session, *, release_ids: Sequence[int]) -> list[int]:
+    """Return, in order of their ids, the people for whom some releases have written anything."""
+    u = UsageRecord
+    query = sa.select(u.user_id).where(u.release_id.in_(release_ids), u.completion_tokens > 0, u.user_id.is_not(None))
+    return [user_id or 0 for user_id in session.scalars(query.distinct().order_by(u.user_id))]
+
+
 def daily(session: Session, *, days: int, now: datetime, user_id: int | None = None) -> list[Day]:
     """Return what was used on each of the last UTC days, oldest first, today included; quiet days are zeros."""
     names = [day_of(now - timedelta(days=back)) for back in reversed(range(min(max(days, 1), DAYS_MAX)))]

@@ -1,5 +1,6 @@
 """One request is one transaction: returning commits, raising rolls back."""
 
+import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, cast
@@ -22,6 +23,7 @@ from portal.web.guard import SAFE, Kind, Mark, admit, check_origin
 from portal.web.limits import Counting, check_rate
 
 LoadActor = Callable[[Session, Any, bool], Actor]
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 STATIC = Mark(Kind.STATIC)
 
 
@@ -76,13 +78,13 @@ class PortalApp(Flask):
             return self.make_default_options_response()
         if mark.kind is Kind.STATIC:
             return cast(ResponseReturnValue, view(**(request.view_args or {})))
+        _check_characters(form=not mark.streams)
         if mark.streams:
             with transaction(self.engine, write=False) as session:
                 g.actor = self.load_actor(session, request, mark.is_page)
             self._count(mark)
             admit(mark, g.actor, utcnow())
             return cast(ResponseReturnValue, view(**(request.view_args or {})))
-        _check_characters()
         write = request.method not in SAFE if mark.writes is None else mark.writes
         with transaction(self.engine, write=write) as session:
             g.db = session
@@ -109,14 +111,18 @@ class PortalApp(Flask):
                     work(session)
 
 
-def _check_characters() -> None:
-    """Refuse NUL, which no field needs and PostgreSQL cannot store."""
-    for source in (request.args, request.form):
+def _check_characters(*, form: bool) -> None:
+    """Refuse NUL, which no field needs and PostgreSQL cannot store, and lines that end within an address.
+
+    Args:
+        form: look into the body as well, where it is not taken as it comes.
+    """
+    for source in (request.args, request.form) if form else (request.args,):
         for name, value in source.items(multi=True):
             if "\0" in value or "\0" in name:
                 raise BadRequest(f"The field {name!r} holds a NUL character.")
-    if "\0" in request.path:
-        raise BadRequest("The address holds a NUL character.")
+    if CONTROL.search(request.path):
+        raise BadRequest("The address holds a control character.")
 
 
 def db() -> Session:

@@ -5,15 +5,17 @@ Set ``PORTAL_PICTURES`` to a folder to keep a picture of each page.
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from portal.core.clock import utcnow
 from tests.browser.pages import Visitor, faults_of
 from tests.hub.staff import staff_token
-from tests.member import Browser, add_member
-from tests.running import RunningPortal
+from tests.member import Browser, add_member, issue_token
+from tests.running import RunningPortal, wait_until
 
 MODEL = "demo/bloom-tiny"
 NAME = "Dr. María-Magdalena von und zu Donaudampfschifffahrtsgesellschaftskapitän-Wolffenstein 李明 يوسف"
@@ -200,3 +202,27 @@ def test_the_pages_of_a_preview_and_of_its_campaign(
     visitor.press("Call it off")
     assert faults == []
     context.close()
+
+
+def test_the_pages_that_tell_people_of_a_change(chromium: Any, portal: RunningPortal, member: Any, admin: Any) -> None:
+    bearer = {"Authorization": f"Bearer {issue_token(portal, 'look@look.example')}"}
+    file = httpx.get(f"{portal.base_url}/{MODEL}/resolve/main/config.json", headers=bearer, follow_redirects=True)
+    assert file.status_code == 200
+    with httpx.Client(base_url=portal.base_url, cookies=member) as own:
+        wait_until(lambda: "config.json" in own.get("/settings/deliveries").text)
+    context = chromium.new_context(viewport={"width": 360, "height": 900})
+    context.add_cookies([{"name": n, "value": v, "url": portal.base_url} for n, v in admin.items()])
+    visitor = Visitor(context.new_page(), portal).open("/staff/campaigns/begin").press("Go on")
+    faults = faults_of(visitor, "campaign-begin-mistakes", 360)
+    visitor.page.locator("[name=kind][value=correction]").check()
+    visitor.page.locator("[name=model]").select_option(MODEL)
+    visitor.fill(words="One file was cut short. Fetch it again.", answer_by=f"{utcnow() + timedelta(days=30):%Y-%m-%d}")
+    visitor.press("Go on")
+    faults += faults_of(visitor, "campaign-planned", 360)
+    visitor.follow("Start it").press("Start it")
+    faults += faults_of(visitor, "campaign-correction", 360)
+    assert faults == []
+    page = visitor.path.replace("/staff/campaigns/", "/settings/acknowledgments/")
+    context.close()
+    pages = {"acknowledgments": "/settings/acknowledgments", "acknowledgment": page}
+    assert list(look(chromium, portal, pages, member)) == []

@@ -22,18 +22,18 @@ from portal.core.change import watch
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
+from portal.edge.address import Address
 from portal.edge.durable import Durable
 from portal.edge.fresh import Fresh
 from portal.edge.journal import Journal, JournalReader, unread
 from portal.edge.routes import Answer, Request
 from portal.edge.threads import Threads
-from portal.edge.upstream import Address
 from portal.features.service import purpose_key
 from portal.migrations import upgrade
 from portal.tokens.models import AccessToken
 from portal.usage import service as usage
 from portal.usage.models import UsageRecord
-from portal.usage.rules import Counters, Used
+from portal.usage.rules import Counters, Line, Used
 from tests.edge.exchange import FakeExchange
 from tests.edge.looping import Looping
 from tests.factories import PEPPER, Make
@@ -245,7 +245,8 @@ def replay(desk: Desk) -> list[UsageRecord]:
 
         def enter(session: Any, batch: Any = batch) -> None:
             for record in batch.records:
-                usage.record(session, record=record)
+                if record["kind"] != Line.RUNNING:  # on a busy machine an answer may run long enough for one
+                    usage.record(session, record=record)
             for run in batch.ended_runs:
                 usage.mark_crashed(session, run=run, now=utcnow())
 
@@ -275,7 +276,7 @@ def settled(desk: Desk) -> None:
     """Nothing is left running, and every opened line has its one end."""
     assert [engine.running for engine in desk.pool.engines] == [0] * len(desk.pool.engines)
     assert desk.inference.gate.running == set()
-    assert not any(group.works for group in desk.door._running.values())
+    assert not any(group.works for group in desk.door._running)
     opened = [line["id"] for line in desk.lines("use_opened")]
     finished = [line["id"] for line in desk.lines()]
     assert len(finished) == len(set(finished))

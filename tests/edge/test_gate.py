@@ -10,7 +10,7 @@ from gated_inference.servers import Server
 from portal.access import edge
 from portal.core.clock import utcnow
 from portal.core.db import transaction
-from portal.edge.upstream import Address
+from portal.edge.address import Address
 from portal.tokens import service as tokens
 from portal.usage import service as usage
 from portal.usage.rules import Limits, Used

@@ -380,7 +380,7 @@ def test_a_page_is_told_when_nothing_can_be_recorded(desk: Desk, page: Any, monk
     def full(*_records: Any) -> None:
         raise Unavailable("journal_unwritable", "full")
 
-    monkeypatch.setattr(desk.journal, "append", full)
+    monkeypatch.setattr(desk.written, "put", full)
     assert (page().status, page().error) == (503, "full")
 
 

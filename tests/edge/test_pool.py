@@ -10,7 +10,7 @@ from gated_inference import pool as pools
 from gated_inference.pool import Engine, NoEngine, Pool, Running, make_pool
 from gated_inference.servers import Server, read_servers
 from portal.core.config import SettingError, Settings
-from portal.edge.upstream import Address
+from portal.edge.address import Address
 from tests.edge.looping import Looping
 from tests.fakes import FakeEngine
 
@@ -47,6 +47,9 @@ class Asked:
 
     def data(self, data: bytes) -> None:
         self.body += data
+
+    def whole(self, status: int, body: bytes) -> None:
+        self.status, self.body, self.end = status, body, "done"
 
     def done(self) -> None:
         self.end = "done"
@@ -256,4 +259,21 @@ def test_servers_that_are_taken_out_finish_what_they_work_on(looping: Looping, t
     assert [engine.server for engine in pool.engines] == [new]
     for fake in fakes:
         fake.stop()
+    looping.do(pool.close)
+
+
+def test_engines_are_looked_after_whatever_goes_wrong(
+    looping: Looping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, looked = Pool([server(tmp_path / "a.sock"), server(tmp_path / "b.sock")]), []
+
+    def look(self: Engine, _now: float, _passed: float) -> None:
+        looked.append(self)
+        raise OSError("no descriptor is left")
+
+    monkeypatch.setattr(pools, "SWEEP_S", 0.001)
+    monkeypatch.setattr(Engine, "look", look)
+    looping.do(pool.start)
+    looping.until(lambda: len(looked) > 5)
+    assert looked[:4] == [*pool.engines, *pool.engines]
     looping.do(pool.close)

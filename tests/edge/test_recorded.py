@@ -1,7 +1,9 @@
 """What is written about a request, and when: before its last bytes, and soon of all that runs."""
 
+import json
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,27 +12,36 @@ from gated_inference import meter
 from gated_inference.servers import Server
 from portal.core.clock import utcnow
 from portal.core.errors import Unavailable
-from portal.edge.journal import unread
-from portal.edge.upstream import Address
+from portal.edge.address import Address
+from portal.edge.journal import FRAME, unread
 from portal.usage import service as usage
 from portal.usage.rules import Outcome, Used
 from tests.edge.desk import GOOD, MODEL, STREAM, Desk, error, events, replay, settled, suspend, used, words
+
+
+def records_in(data: bytes) -> Iterator[dict[str, Any]]:
+    """Read what goes into the journal by one write."""
+    at = 0
+    while at < len(data):
+        length, _ = FRAME.unpack_from(data, at)
+        at += FRAME.size + length
+        yield json.loads(data[at - length : at])
 
 
 def test_the_record_is_written_before_the_last_bytes_leave(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.fake.behave = "stall"
     stream = desk.stream(words=2)
     desk.fake.behave = "answer"
-    seen, append = [], desk.written.write
+    seen, append = [], desk.written.put
 
-    def write(*records: Any) -> int:
-        for record in records:
+    def put(data: bytes) -> int:
+        for record in records_in(data):
             if record["kind"] == "use_finished":
                 exchange = stream if record["id"] == stream.request.request_id else whole
                 seen.append((exchange.ended, b"[DONE]" in exchange.body, exchange.answer))
-        return append(*records)
+        return append(data)
 
-    monkeypatch.setattr(desk.written, "write", write)
+    monkeypatch.setattr(desk.written, "put", put)
     whole = desk.send()
     desk.fake.go_on.set()
     desk.looping.until(lambda: whole.ended and stream.ended)
@@ -69,7 +80,7 @@ def full(*_records: Any) -> None:
 
 @pytest.mark.parametrize("body", [GOOD, STREAM], ids=["whole", "stream"])
 def test_what_cannot_be_recorded_is_not_finished(desk: Desk, monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
-    monkeypatch.setattr(desk.written, "write", full)
+    monkeypatch.setattr(desk.written, "put", full)
     exchange = desk.send(body)
     desk.looping.until(lambda: exchange.ended)
     if body is GOOD:
@@ -103,7 +114,7 @@ def test_leaving_or_being_cut_while_nothing_can_be_recorded_ends_all_the_same(
 ) -> None:  # fmt: skip
     desk.fake.behave = "stall"
     leaves, cut = desk.stream(words=1), desk.stream(words=1)
-    monkeypatch.setattr(desk.written, "write", full)
+    monkeypatch.setattr(desk.written, "put", full)
     leaves.leave()
     suspend(desk)
     assert desk.rest(cut)[-1]["error"]["code"] == "journal_unwritable"
@@ -203,3 +214,33 @@ def test_a_record_says_whose_engine_did_the_work(desk: Desk) -> None:
     assert (desk.only()["server"], desk.only()["lab"]) == ("embedded", "north")
     (row,) = replay(desk)
     assert (row.server, row.lab) == ("embedded", "north")
+
+
+def test_what_ends_in_one_turn_is_written_by_one_write_before_any_of_it_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[Any] = []
+    put = desk.written.put
+
+    def watched(data: bytes) -> int:
+        happened.append([record["id"] for record in records_in(data)])
+        return put(data)
+
+    def broken(_data: bytes) -> int:
+        raise Unavailable("journal_unwritable", "full")
+
+    def end(*names: str) -> None:
+        for name in names:
+            line = b'{"kind":"use_finished","id":"%b"}' % name.encode()
+            desk.journal.put_soon(line, lambda name=name: happened.append(name), happened.append)
+
+    monkeypatch.setattr(desk.written, "put", watched)
+    desk.looping.do(end, "a", "b", "c")
+    desk.looping.until(lambda: "c" in happened)
+    assert happened == [["a", "b", "c"], "a", "b", "c"]
+    assert [line["id"] for line in desk.lines()] == ["a", "b", "c"]
+    happened.clear()
+    monkeypatch.setattr(desk.written, "put", broken)
+    desk.looping.do(end, "d", "e")
+    desk.looping.until(lambda: len(happened) == 2)
+    assert [type(error) for error in happened] == [Unavailable, Unavailable]

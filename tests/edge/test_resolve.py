@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import sqlalchemy as sa
 
 from portal.access.models import Requirement
 from portal.accounts.models import User
+from portal.accounts.rules import Role
 from portal.catalog import service as catalog
 from portal.catalog.rules import ModelState
+from portal.core.actor import SYSTEM
 from portal.core.db import transaction
 from portal.deliveries import service as deliveries
 from portal.edge.routes import FileBody
@@ -115,6 +118,37 @@ def test_missing_revisions_and_files_are_told_apart(world: World) -> None:
     assert said(world.ask("main", token)) == (404, "EntryNotFound", "Entry not found")
     assert world.ask("main/none.json", token, method="HEAD").status == 404
     assert world.journal == [], "what is not there is no use"
+
+
+def test_who_uploads_is_sent_small_files_of_every_commit_to_copy_them_and_no_weights(world: World) -> None:
+    world.release("lab/two")
+    folder = world.store.root.parent / "later"
+    for path, body in {"new.json": b"{}", "model.safetensors": b"later weights"}.items():
+        folder.mkdir(exist_ok=True)
+        (folder / path).write_bytes(body)
+    staged = files.stage(directory=folder, store=world.store)
+    with world.make() as make:
+        model = catalog.find_model(make.session, full_name="lab/one")
+        commit = files.commit_files(
+            make.session, model_id=model.id, staged=staged, message="Not released", by=SYSTEM, now=make.now
+        ).revision
+        people = {"ed": make.person("ed", Role.CARD_EDITOR), "ann": make.person("ann")}
+        keys = {name: make.token(user, "weights:write")[1] for name, user in people.items()}
+        other = catalog.find_model(make.session, full_name="lab/two")
+        keys["bound"] = make.token(people["ed"], "weights:write", models=(other,))[1]
+        keys["reader"] = make.token(people["ed"], "weights:read")[1]
+    answer = world.ask(f"{commit}/new.json", keys["ed"])
+    assert (answer.status, body_of(answer)) == (200, b"{}")
+    assert body_of(world.ask("rel%2F1.0/config.json", keys["ed"])) == CONTENTS["config.json"]
+    assert "delivery_started" not in world.kinds, "it is no copy under terms"
+    assert world.ask("/lab/two/resolve/main/config.json", keys["bound"]).status == 200
+    for name in ("ann", "bound", "reader"):
+        assert world.ask(f"{commit}/new.json", keys[name]).status in {403, 404}
+    for path in (f"{commit}/model.safetensors", "rel%2F1.0/model.safetensors", f"{commit}/none.json", "v9/config.json"):
+        assert world.ask(path, keys["ed"]).status in {403, 404}
+    world.store.path(sha256(b"{}").hexdigest()).unlink()
+    assert world.ask(f"{commit}/new.json", keys["ed"]).status == 503
+    world.replay()
 
 
 def test_a_model_without_weights_and_a_withdrawn_one_say_so(world: World) -> None:

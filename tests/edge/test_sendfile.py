@@ -209,3 +209,24 @@ def test_nothing_stays_open_behind_a_file(plane: RunningPlane, shelf: Shelf) -> 
     wait_until(lambda: len(shelf.told) == 21)
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     raw.close()
+
+
+def test_who_asks_for_more_without_reading_has_not_got_all(tmp_path: Path) -> None:
+    shelf, seen = Shelf(tmp_path / "small.bin", 60_000), threading.Event()
+
+    def see(exchange: Exchange) -> None:
+        seen.set()
+        exchange.send(Answer(200, TEXT, b""))
+
+    with running(routes_of(file=shelf.file, seen=see)) as plane:
+        line = socket.socket()
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+        line.connect(("127.0.0.1", plane.port))
+        line.sendall(GET + b"\r\n")
+        wait_until(lambda: plane.do(lambda: [s for c in plane.plane.connections for s in c.senders if not s.sending]))
+        line.sendall(b"GET /seen HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert seen.wait(10)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        line.close()
+        wait_until(lambda: shelf.told)
+    assert shelf.told[0] < len(shelf.body)

@@ -4,11 +4,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from portal.edge import upstream
-from portal.edge.upstream import Address, Call, Connections
+from portal.edge.address import Address
+from portal.edge.upstream import Call, Connection, Connections
 from tests.edge.looping import Looping
 
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -276,3 +278,39 @@ def test_what_is_not_taken_stays_with_the_server(looping: Looping) -> None:
 def test_addresses_are_http(url: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Address.parse(url)
+
+
+def test_a_connection_that_ends_as_soon_as_it_is_made_is_lost_at_once(
+    looping: Looping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Connection.connection_made
+
+    def made_and_lost(self: Connection, transport: Any) -> None:
+        made(self, transport)
+        self.connection_lost(None)
+
+    monkeypatch.setattr(Connection, "connection_made", made_and_lost)
+    with server(looping, lambda _number, _count: WHOLE) as (_, connections):
+        assert answered(looping, connections).end == "closed its connection"
+        assert not connections.calls
+        assert not connections._open
+
+
+def test_an_answer_with_the_head_of_an_earlier_one_is_not_parsed(
+    looping: Looping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, parsed = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX: y\r\n\r\n", []
+    bodies = [b"one", b"three", b"", b"\r\n\r\n", b"late"]
+    awaits = Connection._await_head
+
+    def await_head(self: Connection) -> None:
+        parsed.append(self)
+        awaits(self)
+
+    monkeypatch.setattr(Connection, "_await_head", await_head)
+    answers = [head % len(body) + body for body in bodies]
+    with server(looping, lambda _number, count: answers[count - 1]) as (peer, connections):
+        for body in bodies:
+            taken = answered(looping, connections)
+            assert (taken.status, taken.body, taken.end) == (200, body, "done")
+        assert (peer.accepted, len(parsed)) == (1, 1)

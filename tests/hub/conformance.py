@@ -51,7 +51,7 @@ def whoami(cache):
 def info(cache):
     "model_info, with sizes, by branch, tag, short and full commit id"
     full = api.model_info(demo, files_metadata=True)
-    assert full.sha and full.gated == "manual" and all(s.size for s in full.siblings)
+    assert full.sha and full.gated == "auto" and all(s.size for s in full.siblings)
     for revision in ("main", full.sha, full.sha[:8]):
         assert api.model_info(demo, revision=revision).sha == full.sha
     assert api.model_info(odd, revision="rel/1.0").sha

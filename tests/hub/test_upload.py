@@ -96,6 +96,14 @@ def test_the_command_line_uploads_one_file_and_a_branch(
     assert {ref["name"] for ref in refs["branches"]} == {"main", "try/1"}
 
 
+def test_the_newest_client_lists_what_its_person_may_upload_to(hub: Hub, writer: str, tmp_path: Path) -> None:
+    done = NEW.cli(tmp_path, hub.url, "repos", "ls", "--namespace", "bigscience", "--limit", "0", token=writer)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bigscience/bloom-1b1" in done.stdout
+    none = NEW.cli(tmp_path, hub.url, "repos", "ls", token=hub.tokens["signed"])
+    assert (none.returncode, "bigscience" in none.stdout) == (0, False)
+
+
 def test_the_newest_client_is_told_how_to_go_round_xet(hub: Hub, writer: str, tmp_path: Path) -> None:
     done = NEW.cli(tmp_path, hub.url, "upload", "lab/xet", str(folder(tmp_path)), token=writer)
     assert done.returncode != 0
@@ -141,19 +149,24 @@ api.delete_branch(model, branch="old")
 api.delete_tag(model, tag="v1")
 refs = api.list_repo_refs(model)
 left = [[b.name for b in refs.branches], [t.name for t in refs.tags]]
-result = [done.oid, stale, again, names, left, api.model_info(model).sha]
+sha = api.model_info(model).sha
+copies = [CommitOperationCopy("README.md", "deep/README.md"), CommitOperationCopy("README.md", "old.md", first.oid)]
+copied = api.create_commit(model, copies, commit_message="Copies").oid == api.model_info(model).sha
+result = [done.oid, stale, again, names, left, sha, copied]
 """
     )
-    oid, stale, again, names, left, sha = generation.run(
+    oid, stale, again, names, left, sha, copied = generation.run(
         tmp_path, hub.url, code, token=writer, model=model, source=str(folder(tmp_path))
     )
-    assert (stale, again, sha) == (412, [409, 409], oid)
+    assert (stale, again, sha, copied) == (412, [409, 409], oid, True)
     assert names == [["main", "old"], ["v1"]]
     assert left == [["main"], []]
     files = tree(wire, model)
-    assert set(files) == {"README.md", "copy.safetensors", "empty.bin", "model.safetensors", "new.txt"}
+    copies = {"deep/README.md", "old.md"}
+    assert set(files) - copies == {"README.md", "copy.safetensors", "empty.bin", "model.safetensors", "new.txt"}
+    assert {files[path]["oid"] for path in copies} == {files["README.md"]["oid"]}
     assert files["copy.safetensors"]["lfs"] == files["model.safetensors"]["lfs"]
-    newest = wire.get(f"/api/models/{model}/commits/main").json()[0]
+    newest = wire.get(f"/api/models/{model}/commits/main").json()[1]
     assert (newest["title"], newest["message"]) == ("Many", "Why.")
 
 

@@ -18,10 +18,12 @@ from portal.campaigns.rules import (
     UNREACHED,
     WAVES,
     CampaignAction,
+    CampaignKind,
     CampaignState,
     CutOver,
     TargetFact,
     TargetState,
+    life,
 )  # fmt: skip
 from portal.core.errors import Conflict, Invalid
 
@@ -29,6 +31,7 @@ START = datetime(2026, 11, 2, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 REQUIRED = START + 50 * DAY
 LIMIT = 0.05
+SIGNING = life(CampaignKind.RE_SIGN)
 GOOD = CutOver(True, REQUIRED, REQUIRED - QUIET, 0, {TargetState.SIGNED: 19, TargetState.NOTIFIED: 1}, LIMIT)
 
 
@@ -57,7 +60,7 @@ class CampaignLife(RuleBasedStateMachine):
 
     def move(self, action: CampaignAction) -> None:
         try:
-            state = CAMPAIGN.next(self.state, action)
+            state = SIGNING.next(self.state, action)
             if action is CampaignAction.CUT_OVER:
                 rules.check_cut_over(self.facts(), self.now)
                 self.at_cut = self.facts()
@@ -152,8 +155,19 @@ TestCampaigns = CampaignLife.TestCase
 TestCampaigns.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 
 
+def test_each_kind_of_campaign_has_its_own_moves() -> None:
+    moves = {kind: {action for _, action in life(kind).table} for kind in CampaignKind}
+    assert moves[CampaignKind.RE_SIGN] == set(CampaignAction)
+    for kind in (CampaignKind.LIMITATION, CampaignKind.CORRECTION):
+        assert moves[kind] == set(CampaignAction) - {CampaignAction.PREVIEW, CampaignAction.CUT_OVER}
+    assert not SIGNING.can(CampaignState.PLANNED, CampaignAction.START)
+    assert not SIGNING.can(CampaignState.RUNNING, CampaignAction.FINISH)
+    assert {move for kind in CampaignKind for move in life(kind).table} == set(CAMPAIGN.table)
+
+
 def test_nothing_leads_out_of_an_end() -> None:
-    assert not {state for state, _ in CAMPAIGN.table} & ENDED
+    for kind in CampaignKind:
+        assert not {state for state, _ in life(kind).table} & ENDED
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def test_siblings_name_digests_only_when_asked() -> None:
 
 def about(**kept: Any) -> About:
     fields = {
-        "kind": RepoKind.MODEL, "hub_id": "demo/m", "ref": "mod_1", "created_at": AT, "gated": True, "disabled": False,
-        "metadata": {},
+        "kind": RepoKind.MODEL, "hub_id": "demo/m", "ref": "mod_1", "created_at": AT, "gated": "auto",
+        "disabled": False, "metadata": {},
     }  # fmt: skip
     return About(**{**fields, **kept})
 
@@ -54,7 +54,7 @@ def test_a_model_is_described_as_clients_expect() -> None:
         about(metadata=metadata, revision=SHA1, changed_at=AT, size=LARGE.size, files=[SMALL, LARGE]), blobs=True
     )
     assert info["id"] == info["modelId"] == "demo/m"
-    assert (info["author"], info["sha"], info["gated"], info["private"]) == ("demo", SHA1, "manual", False)
+    assert (info["author"], info["sha"], info["gated"], info["private"]) == ("demo", SHA1, "auto", False)
     assert info["tags"] == ["transformers", "text-generation", "bloom", "en", "fr", "license:other"]
     assert (info["pipeline_tag"], info["library_name"]) == ("text-generation", "transformers")
     assert [s["rfilename"] for s in info["siblings"]] == [SMALL.path, LARGE.path]
@@ -63,7 +63,7 @@ def test_a_model_is_described_as_clients_expect() -> None:
 
 
 def test_a_model_without_weights_or_metadata_is_described_as_well() -> None:
-    info = rules.model_info(about(gated=False, metadata={"pipeline_tag": 3, "language": "en"}))
+    info = rules.model_info(about(gated="", metadata={"pipeline_tag": 3, "language": "en"}))
     assert (info["sha"], info["gated"], info["tags"]) == (None, False, ["3", "en"])
     assert "siblings" not in info
     assert "pipeline_tag" not in info

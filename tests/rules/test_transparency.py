@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portal.core import sheets
+from portal.licensing.rules import ReviewFinding
 from portal.transparency import rules
-from portal.transparency.rules import Answered, Counted, Happened, compose, shown
+from portal.transparency.rules import Answered, Counted, Happened, SecondLooks, compose, second_looks, shown
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 SPAM = Counted("restriction.spam", "suspend", "rule", "detected")
@@ -97,3 +98,13 @@ def test_months_follow_each_other() -> None:
     assert rules.bounds("2026-12") == (datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
     assert (rules.following("2026-12"), rules.following("2027-01")) == ("2027-01", "2027-02")
     assert rules.month_of(datetime(2027, 1, 1, tzinfo=UTC) - timedelta(microseconds=1)) == "2026-12"
+
+
+def test_second_looks_are_counted_by_when_they_were_taken_and_by_what_they_found() -> None:
+    early, instant = NOW - timedelta(days=1), timedelta(microseconds=1)
+    rows = [
+        (NOW, NOW, ReviewFinding.STANDS), (early, NOW, ReviewFinding.REPLACE), (NOW, early, ReviewFinding.STANDS),
+        (NOW, None, None), (NOW + instant, None, None),
+    ]  # fmt: skip
+    assert second_looks(rows, NOW) == SecondLooks(5, 2, 1, 1, 1, 2, 1)
+    assert second_looks([], NOW) == SecondLooks(0, 0, 0, 0, 0, 0, 0)

@@ -105,14 +105,14 @@ def test_counting_starts_with_what_was_recorded() -> None:
 
 def test_a_reservation_counts_until_it_is_settled() -> None:
     counters = Counters()
-    assert counters.reserve(1, 60, Limits(5, 100), NOON) is None
-    assert counters.reserve(1, 60, Limits(5, 100), NOON) == "quota_text_tokens"
+    assert counters.reserve(1, 60, Limits(5, 100), day_of(NOON)) is None
+    assert counters.reserve(1, 60, Limits(5, 100), day_of(NOON)) == "quota_text_tokens"
     counters.settle(1, TODAY, 60, 10)
     assert counters.used(1, NOON) == Used(1, 10)
-    assert counters.reserve(1, 60, Limits(5, 100), NOON) is None
+    assert counters.reserve(1, 60, Limits(5, 100), day_of(NOON)) is None
     counters.settle(1, TODAY, 60, 0, counts_as_call=False)
     assert counters.used(1, NOON) == Used(1, 10)
-    assert counters.reserve(1, 1, Limits(1, 100), NOON) == "quota_calls"
+    assert counters.reserve(1, 1, Limits(1, 100), day_of(NOON)) == "quota_calls"
 
 
 def test_many_who_race_for_the_last_units_get_exactly_those() -> None:
@@ -121,7 +121,7 @@ def test_many_who_race_for_the_last_units_get_exactly_those() -> None:
 
     def take() -> None:
         barrier.wait()
-        got.append(counters.reserve(1, 10, Limits(1000, 70), NOON))
+        got.append(counters.reserve(1, 10, Limits(1000, 70), day_of(NOON)))
 
     threads = [threading.Thread(target=take) for _ in range(50)]
     for thread in threads:
@@ -135,7 +135,7 @@ def test_many_who_race_for_the_last_units_get_exactly_those() -> None:
 def test_days_that_are_over_are_forgotten() -> None:
     counters = Counters()
     for back in (3, 2, 1, 0):
-        assert counters.reserve(1, 5, Limits(), NOON - timedelta(days=back)) is None
+        assert counters.reserve(1, 5, Limits(), day_of(NOON - timedelta(days=back))) is None
     assert counters.used(1, NOON - timedelta(days=2)) == Used()
     assert counters.used(1, NOON - timedelta(days=1)) == Used(1, 5)
     counters.settle(1, "2026-11-01", 5, 2)

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.access import service as access
-from portal.access.rules import Action
+from portal.access.models import Requirement
+from portal.access.rules import Action, Follows
 from portal.accounts.models import Profile, User
 from portal.accounts.rules import Standing
 from portal.annulments import service as annulments
@@ -27,6 +28,7 @@ from portal.notices.models import Notice
 from portal.previews import service as previews
 from portal.previews.rules import Lot
 from portal.publishing import service as publishing
+from portal.reminders import service as reminders
 from portal.signing import service as signing
 from tests import conduct, licensed
 from tests.editing import BASE, DAY, code, settled, steps
@@ -68,7 +70,7 @@ def send(session: Session, now: datetime, *back: User) -> None:
 
 
 def remind(session: Session, now: datetime) -> None:
-    while service.remind(session, now=now, base_url=BASE):
+    while reminders.remind(session, now=now, base_url=BASE):
         pass
 
 
@@ -202,6 +204,45 @@ def test_whoever_was_never_reached_keeps_what_they_have_after_the_cut_over(
     shown(session, bob, day)
     assert infer(bob, day + NOTICE_MINIMUM - timedelta(seconds=1)) == (True, ["signature_due"])
     assert infer(bob, day + NOTICE_MINIMUM) == (False, ["signature_lapsed"])
+
+
+def test_a_cut_over_moves_what_downloads_ask_for_where_that_is_meant(
+    session: Session, editors: dict[str, Actor], now: datetime, town: Town, version: LicenseVersion
+) -> None:
+    ann, day = town.settle(Situation()), now + 50 * DAY
+    campaign = started(session, version, editors["ed"], now)
+    remind(session, now)
+    send(session, now)
+    shown(session, ann, now)
+    remind(session, day - QUIET)
+    send(session, day - QUIET)
+    licensing.arrive(session, now=day)
+
+    def download(at: datetime) -> list[str]:
+        answer = access.check(
+            session, actor=conduct.acting(ann), model="lab/standard", action=Action.DOWNLOAD, now=at, base_url=BASE
+        )
+        return [reason.code for reason in answer.reasons]
+
+    assert previews.pins(session, version=version) == [{"model": "lab/standard", "number": "1.1.0"}]
+    assert download(day) == []
+    rows = sa.select(Requirement).where(Requirement.valid_to == day)
+    given: dict[str, Any] = {"ref": campaign.public_id, "action": CampaignAction.CUT_OVER, "by": editors["ed"], **MOVE}
+    nested = session.begin_nested()
+    service.move(session, now=day, **given)
+    assert (download(day), session.scalars(rows).all()) == ([], [])
+    nested.rollback()
+    session.expire_all()
+    service.move(session, now=day, follow=["lab/standard", "lab/strict", "lab/none"], **given)
+    assert download(day) == ["signature_lapsed"]
+    assert previews.pins(session, version=version) == []
+    old = session.scalars(rows).one()
+    query = sa.select(Requirement).where(Requirement.model_id == old.model_id, Requirement.action == Action.DOWNLOAD)
+    [_, new] = session.scalars(query.order_by(Requirement.id))
+    assert (old.follows, new.follows) == (Follows.RELEASE, Follows.LICENSE)
+    assert (new.valid_from, new.valid_to, new.grace) == (day, None, old.grace)
+    moved = session.scalars(sa.select(AuditEvent).where(AuditEvent.name == "license:requirement:moved")).one()
+    assert moved.data == {"license": SLUG, "campaign": campaign.public_id}
 
 
 def test_a_version_that_nobody_must_sign_gets_its_date_without_a_campaign(

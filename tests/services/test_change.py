@@ -1,11 +1,14 @@
 """The number that says whether anything has changed that a decision rests on."""
 
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -22,7 +25,7 @@ from portal.banks.rules import Bank
 from portal.catalog import service as catalog
 from portal.contents.models import Retention
 from portal.core.actor import SYSTEM
-from portal.core.change import FACTS, PostgresWatch, SqliteWatch, Watch, facts_version, watch
+from portal.core.change import FACTS, RAISE, PostgresWatch, SqliteWatch, Watch, facts_version, watch
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import Base, hold, make_engine, transaction
@@ -34,12 +37,13 @@ from portal.entitlements import service as entitlements
 from portal.entitlements.rules import Mode, RequestAction
 from portal.exemptions import service as exemptions
 from portal.exemptions.rules import Purpose
-from portal.licensing.models import Ceremony, Decline
+from portal.licensing.models import Ceremony, Decline, LicenseVersion
 from portal.migrations import upgrade
 from portal.notices import service as notices
 from portal.rulebook import service as rulebook
 from portal.sanctions import service as sanctions
 from portal.sanctions.rules import Measure, SanctionKind
+from portal.signing import service as signing
 from portal.tokens import service as tokens
 from portal.usage import service as usage
 from portal.usage.rules import Counters, Outcome, use_finished, use_opened
@@ -125,6 +129,10 @@ def rows_everywhere(session: Session, make: Make) -> None:
         session, user_id=person.id, model_id=model.id, purpose="To study how models speak.", by=acting(person),
         now=make.now,
     )  # fmt: skip
+    version = session.get_one(LicenseVersion, signature.version_id)
+    signing.order_again(
+        session, user_id=person.id, license_ids=[version.license_id], model_id=model.id, by=SYSTEM, now=make.now
+    )
     for action in (RequestAction.APPROVE, RequestAction.RESET):
         entitlements.move(session, request=request, action=action, by=SYSTEM, now=make.now)
     bank = Bank("news", "en", "", "news", ("fake news",))
@@ -231,25 +239,64 @@ def test_many_writers_at_once_never_wait_for_each_other_in_a_circle(own: sa.Engi
     assert problems == []
 
 
-def test_sqlite_is_asked_once_a_turn(tmp_path: Path) -> None:
-    engine = make_engine(f"sqlite:///{tmp_path / 'turn.db'}")
+WRITER = """
+import sqlite3, sys
+writer = sqlite3.connect(sys.argv[1], isolation_level=None)
+writer.execute("CREATE TABLE use (n)")
+for line in sys.stdin:
+    writer.execute(line)
+    print(flush=True)
+"""
+
+
+def test_sqlite_is_read_only_after_a_commit_and_after_each(tmp_path: Path) -> None:
+    path = tmp_path / "with a space" / "shared.db"
+    path.parent.mkdir()
+    engine = make_engine(f"sqlite:///{path}")
     upgrade(engine)
-    turns: list[Any] = []
-    known = SqliteWatch(engine, turns.append)
-    before = known.current()
-    with transaction(engine) as session:
-        Make(session, utcnow()).person()
-    assert known.current() == before
-    (turned,) = turns
-    turned()
-    assert known.current() != before
+    queries: list[str] = []
+    known = SqliteWatch(engine)
+    known._raw.driver_connection.set_trace_callback(queries.append)  # type: ignore[union-attr]
+    first = known.current()
+    assert first is not None
+    assert known.current() == known.current() == first
+    assert len(queries) == (2 if known._head is not None else 4)
+    with subprocess.Popen([sys.executable, "-c", WRITER, path], stdin=PIPE, stdout=PIPE, text=True) as other:
+        told, done = other.stdin, other.stdout
+        assert told is not None
+        assert done is not None
+
+        def write(statement: str) -> None:
+            told.write(statement + "\n")
+            told.flush()
+            assert done.readline(), "the other process has ended"
+
+        for number in range(first + 1, first + 200):
+            write(RAISE)
+            assert known.current() == number
+            write(f"INSERT INTO use VALUES ({number})")
+            if number % 50 == 0:
+                write("PRAGMA wal_checkpoint(TRUNCATE)")
+            assert known.current() == number
+            asked = len(queries)
+            assert known.current() == number
+            assert len(queries) == asked or known._head is None
+        told.close()
+    assert known.current() == first + 199
     known.close()
+    engine.dispose()
+
+
+def test_a_number_that_is_not_there_is_not_known(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path / 'broken.db'}")
+    upgrade(engine)
+    known = SqliteWatch(engine)
+    assert known.current() is not None
     with engine.connect() as connection:
         connection.execute(sa.text("DROP TABLE facts_version"))
         connection.commit()
-    broken = SqliteWatch(engine)
-    assert broken.current() is None
-    broken.close()
+    assert known.current() is None
+    known.close()
     engine.dispose()
 
 

@@ -35,9 +35,9 @@ def test_models_are_described_from_their_cards_and_newest_commits(session: Sessi
     bare: GatedModel = make.model("lab/two")
     ghost = catalog.ensure_model(session, full_name="lab/ghost", now=now)
     one, two, three = service.about(session, models=[release.model, bare, ghost], metadata=metadata, contents=True)
-    assert (one.revision, one.gated, one.metadata["pipeline_tag"]) == (release.revision, True, "text-generation")
+    assert (one.revision, one.gated, one.metadata["pipeline_tag"]) == (release.revision, "auto", "text-generation")
     assert [entry.path for entry in one.files or ()] == ["README.md", "config.json", "model.safetensors"]
-    assert (two.revision, two.gated, list(two.files or ())) == (None, False, [])
+    assert (two.revision, two.gated, list(two.files or ())) == (None, "", [])
     assert three.metadata == {}
 
 

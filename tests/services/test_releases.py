@@ -1,5 +1,6 @@
 """Putting uploaded commits before readers, on both databases."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from portal.files import service as files
 from portal.files.models import Commit
 from portal.releases import service
 from tests import conduct
-from tests.factories import BASE, FILES, Make
+from tests.factories import BASE, FILES, Make, staged_of
 
 PICKLES = {"pytorch_model.bin": b"p", "more.pt": b"m", "config.json": b"{}"}
 
@@ -95,7 +96,9 @@ def test_weights_that_only_come_as_pickles_are_let_in_one_by_one(make: Make, ses
     row = release(session, model, commit, now, "more.pt", "pytorch_model.bin")
     [event] = session.scalars(sa.select(AuditEvent).where(AuditEvent.name == "model:pickle:allowed"))
     assert (event.subject, event.data["revision"], event.data["count"]) == (model.public_id, row.revision, 2)
-    safe = make.commit(model, {**PICKLES, "model.safetensors": b"s"})
+    weights = replace(staged_of("model.safetensors", b"s"), parameters={"F32": 1})
+    staged = [weights, *(staged_of(path, body) for path, body in PICKLES.items())]
+    safe = files.commit_files(session, model_id=model.id, staged=staged, message="Safe", by=SYSTEM, now=now)
     release(session, model, safe, now)
 
 

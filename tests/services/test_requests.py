@@ -19,9 +19,11 @@ from portal.core.errors import Conflict, Invalid, NotFound, Refused
 from portal.entitlements import service as entitlements
 from portal.entitlements.models import AccessRequest, Entitlement, EntitlementEnd
 from portal.entitlements.rules import Mode, RequestState
+from portal.licensing.models import License, LicenseVersion
 from portal.notices.models import Notice
 from portal.requests import service
 from portal.requests.rules import NO_REASON, Answer
+from portal.signing import service as signing
 from tests import conduct
 from tests.factories import BASE, Make
 
@@ -165,24 +167,25 @@ def test_an_answer_can_be_changed_and_what_it_gave_ends_with_it(gate: Gate, sess
     assert names.count("access:request:moved") == 7
 
 
-def test_a_reset_lets_nobody_ask_again_before_they_sign_what_changed(session: Session, now: datetime) -> None:
-    gate = Gate(session, now)
-    old = gate.make.person("old")
-    by = conduct.acting(old)
-    gate.make.sign(old, "1.0.0")  # due: a newer version is in force, and this signature still lets one ask
-    gate.user, gate.by = old, by
-    assert gate.codes(Action.ASK) == ["signature_due"]
-    row = service.grant(session, model=gate.model, user=old, by=gate.reviewer, now=now, base_url=BASE)
-    gate.answer(row, Answer.RESET, reason="A new version of the license is in force.")
-    assert "access_request_reset" in gate.codes()
-    blocked = access.check(
-        session, actor=by, model=gate.model.full_name, action=Action.ASK, now=now, base_url=BASE
-    ).blocking
-    assert [reason.stage for reason in blocked] == [4]
-    gate.make.sign(old, "2.0.0")
-    assert gate.codes(Action.ASK) == []
-    gate.answer(gate.ask(), Answer.ACCEPTED)
-    assert gate.codes() == []
+def test_a_reset_lets_nobody_ask_again_before_they_sign_again(gate: Gate, session: Session) -> None:
+    other, later = gate.make.release().model, gate.now + timedelta(minutes=1)
+    row = gate.ask()
+    gate.answer(row, Answer.ACCEPTED)
+    gate.answer(row, Answer.RESET, reason="Read it once more.")
+    assert gate.codes() == ["signature_missing", "access_request_reset"]
+    assert gate.codes(Action.ASK) == ["signature_missing"]
+    decision = access.check(
+        session, actor=gate.by, model=other.full_name, action=Action.DOWNLOAD, now=gate.now, base_url=BASE
+    )
+    assert decision.allowed, "of other models nothing was said"
+    query = sa.select(LicenseVersion).join(License).where(License.slug == conduct.SLUG)
+    version = session.scalars(query.where(LicenseVersion.number == "2.0.0")).one()
+    assert signing.signed_already(session, by=gate.by, version_id=version.id) is None
+    conduct.sign(session, gate.user, later + timedelta(days=30), "2.0.0")  # which it backdates by so much
+    assert signing.signed_already(session, by=gate.by, version_id=version.id) is not None
+    assert gate.codes(Action.ASK, at=later) == []
+    gate.answer(gate.ask(later), Answer.ACCEPTED, now=later)
+    assert gate.codes(at=later) == []
     assert gate.mails()[1] == f"Your access to {gate.model.full_name} was reset"
 
 

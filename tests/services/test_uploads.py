@@ -175,10 +175,10 @@ def test_a_disk_that_fills_up_while_bytes_come_keeps_nothing_of_them(receiver: s
         with pytest.raises(Full, match="disk is full"):
             receiver.whole(io.BytesIO(BODY), digest=DIGEST, size=len(BODY))
         with pytest.raises(Full, match="disk is full"):
-            receiver.part("upl_x", io.BytesIO(BODY), start=0, length=len(BODY))
+            receiver.parts("upl_x").write([BODY], start=0, length=len(BODY))
         with pytest.raises(Full, match="disk is full"):
             receiver.entry(Add("big.txt", content=BODY))
-    receiver.forget("upl_x")
+    receiver.parts("upl_x").forget()
     assert list(tmp.iterdir()) == []
     assert not receiver.store.path(DIGEST).exists()
     receiver.whole(io.BytesIO(BODY), digest=DIGEST, size=len(BODY))
@@ -201,13 +201,13 @@ def test_only_what_was_announced_is_kept(
 
 def test_parts_are_joined_once_all_of_them_are_right(receiver: service.Receiver) -> None:
     half = len(BODY) // 2
-    tags = {start: receiver.part("upl_x", io.BytesIO(BODY[start : start + half]), start=start, length=half)
+    tags = {start: receiver.parts("upl_x").write([BODY[start : start + half]], start=start, length=half)
             for start in (half, 0)}  # fmt: skip
     with pytest.raises(PortalError, match="begins at byte 0"):
-        receiver.join("upl_x", digest=DIGEST, size=len(BODY), tags={**tags, 0: "other"})
+        receiver.parts("upl_x").join(digest=DIGEST, size=len(BODY), tags={**tags, 0: "other"})
     with pytest.raises(PortalError, match="not the file"):
-        receiver.join("upl_x", digest="0" * 64, size=len(BODY), tags=tags)
-    receiver.join("upl_x", digest=DIGEST, size=len(BODY), tags=tags)
+        receiver.parts("upl_x").join(digest="0" * 64, size=len(BODY), tags=tags)
+    receiver.parts("upl_x").join(digest=DIGEST, size=len(BODY), tags=tags)
     assert receiver.store.path(DIGEST).read_bytes() == BODY
     assert list((receiver.store.root / "tmp").iterdir()) == []
 
@@ -215,13 +215,13 @@ def test_parts_are_joined_once_all_of_them_are_right(receiver: service.Receiver)
 def test_what_nobody_finished_is_swept_after_a_day(receiver: service.Receiver, now: datetime) -> None:
     assert receiver.sweep(now.timestamp()) == 0
     half = len(BODY) // 2
-    receiver.part("upl_old", io.BytesIO(BODY[:half]), start=0, length=half)
-    receiver.part("upl_new", io.BytesIO(BODY[:half]), start=0, length=half)
+    receiver.parts("upl_old").write([BODY[:half]], start=0, length=half)
+    receiver.parts("upl_new").write([BODY[:half]], start=0, length=half)
     for path in (receiver.store.root / "tmp").glob("upl_old.*"):
         os.utime(path, (now.timestamp() - 90_000,) * 2)
     for path in (receiver.store.root / "tmp").glob("upl_new.*"):
         os.utime(path, (now.timestamp() - 80_000,) * 2)
     assert receiver.sweep(now.timestamp()) == 2
     assert {p.name for p in (receiver.store.root / "tmp").iterdir()} == {"upl_new.parts", "upl_new.0"}
-    receiver.forget("upl_new")
+    receiver.parts("upl_new").forget()
     assert list((receiver.store.root / "tmp").iterdir()) == []

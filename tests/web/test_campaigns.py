@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from portal.accounts.rules import Role
-from portal.campaigns import service as campaigns
 from portal.catalog.models import GatedModel
 from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
@@ -17,6 +16,7 @@ from portal.drafting import service as drafting
 from portal.licensing.models import LicenseVersion
 from portal.notices import service as notices
 from portal.publishing import service as publishing
+from portal.reminders import service as reminders
 from tests import conduct, licensed
 from tests.editing import settled, steps
 from tests.population import Program, Situation, Town, look_ahead
@@ -133,7 +133,7 @@ def test_a_campaign_from_its_start_to_its_cut_over(app: Any, desk: Client, town:
     assert "There was no campaign yet" in text_of(desk.get("/staff/campaigns"))
     preview = ask(desk)
     index = desk.get("/staff/campaigns").get_data(as_text=True)
-    campaign = "/staff/campaigns/" + index.split("/staff/campaigns/")[1].split('"')[0]
+    campaign = "/staff/campaigns/cmp_" + index.split("/staff/campaigns/cmp_")[1].split('"')[0]
     assert "It has not started" in text_of(desk.get(campaign))
     assert desk.submit(f"{preview}/schedule").status_code == 409  # nobody has been looked at yet
     work(app)
@@ -175,7 +175,7 @@ def test_the_button_of_a_cut_over_appears_once_all_is_true(
     campaign = str(desk.get(f"{DESK}/campaign").headers["Location"])
     later = utcnow() + timedelta(days=61)
     with transaction(app.engine) as session:
-        while campaigns.remind(session, now=later - timedelta(days=9), base_url=""):
+        while reminders.remind(session, now=later - timedelta(days=9), base_url=""):
             pass
         while claimed := notices.claim_due(session, now=later):
             for mail in claimed:
@@ -186,7 +186,9 @@ def test_the_button_of_a_cut_over_appears_once_all_is_true(
         town.tell(version, later - timedelta(days=1))
     monkeypatch.setattr(pages, "utcnow", lambda: later)
     assert "Cut it over…" in text_of(desk.get(campaign))
-    assert desk.submit(f"{campaign}/step/cut_over").status_code == 303
+    assert "lab/standard, now 1.1.0" in text_of(desk.get(f"{campaign}/step/cut_over"))
+    assert desk.submit(f"{campaign}/step/cut_over", follow="lab/none").status_code == 422
+    assert desk.submit(f"{campaign}/step/cut_over", follow="lab/standard").status_code == 303
     assert "Cut over" in text_of(desk.get(campaign))
     assert desk.submit(f"{campaign}/step/finish").status_code == 303
 

@@ -17,7 +17,7 @@ def test_a_model_is_described_to_everybody_as_the_hub_does(site: Site) -> None:
     assert (info["id"], info["sha"], info["gated"], info["private"]) == (
         "lab/one",
         site.first.revision,
-        "manual",
+        "auto",
         False,
     )
     assert [s["rfilename"] for s in info["siblings"]] == sorted(CONTENTS)

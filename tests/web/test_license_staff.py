@@ -279,6 +279,17 @@ def test_published_words_cannot_be_edited(desk: Client) -> None:
     assert desk.get(f"{DESK}/1.1.0?lang=xx").status_code == 404
 
 
+def test_what_a_change_means_is_written_in_each_language(desk: Client) -> None:
+    draft(desk)
+    edit(desk, "1.2.0", "{#restriction.unlawful_use}\n\n", "{#restriction.unlawful_use}\n\nNever. ")
+    edit(desk, "1.2.0", "{#restriction.unlawful_use}\n\n", "{#restriction.unlawful_use}\n\nJamais. ", "fr")
+    french = {"explanation-restriction.unlawful_use-fr": "Elle va plus loin."}
+    assert post(desk, f"{DESK}/1.2.0/description", **said(), **french).status_code == 303
+    assert "Elle va plus loin." in html(desk.get(f"{DESK}/1.2.0/description"))
+    assert "Elle va plus loin." in text_of(desk.get(f"{DESK}/1.2.0?lang=fr"))
+    assert "Elle va plus loin." not in text_of(desk.get(f"{DESK}/1.2.0?lang=en"))
+
+
 @pytest.mark.parametrize(
     ("changed", "field"),
     [

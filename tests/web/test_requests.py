@@ -86,6 +86,22 @@ def test_a_request_is_taken_back_with_one_button(gate: Gate) -> None:
     assert 'name="purpose"' in ann.get(PAGE).get_data(as_text=True)
 
 
+def test_a_person_gives_access_back_and_asks_anew(gate: Gate) -> None:
+    ann, ed = gate.as_("ann"), gate.as_("ed")
+    ed.submit(f"/staff/models/{gate.model.public_id}/gate", mode="auto", question="What for?", days="10")
+    assert ann.submit(PAGE, to=f"{PAGE}/return").status_code == 404
+    ann.submit(PAGE, purpose=PURPOSE)
+    assert "Give my access back" in text_of(ann.get(PAGE))
+    assert ann.submit(PAGE, to=f"{PAGE}/return").status_code == 303
+    page = ann.get(PAGE).get_data(as_text=True)
+    assert "Give my access back" not in page
+    assert 'name="purpose"' in page
+    assert "gave your access to lab/gated back" in text_of(ann.get("/lab/gated"))
+    assert ann.submit(PAGE, to=f"{PAGE}/return").status_code == 409
+    ann.submit(PAGE, purpose=PURPOSE)
+    assert 'data-reason="entitlement_active"' in ann.get("/lab/gated").get_data(as_text=True)
+
+
 def test_staff_say_what_a_model_asks(gate: Gate) -> None:
     ed, page = gate.as_("ed"), f"/staff/models/{gate.model.public_id}/gate"
     assert ed.submit(page, mode="manual", question="", days="0").status_code == 422

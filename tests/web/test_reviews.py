@@ -43,6 +43,9 @@ def test_somebody_uninvolved_looks_again_at_what_came_into_force_at_once(app: An
     assert "The second look at it" in text_of(desk.get(f"{DESK}/1.2.0"))
     assert "To be replaced" in text_of(desk.get("/staff/licenses/reviews"))
     assert third.get(f"{DESK}/1.1.0/review").status_code == 404
+    figures = text_of(Client(app).get("/transparency"))
+    for words in ("put in force at once 1", "Looked at again in time 1", "Overdue now 0", "have to be replaced 1"):
+        assert words in figures, words
 
 
 def test_the_contact_page_says_what_is_missing_or_where_to_write(app: Any, tmp_path: Any) -> None:

@@ -144,6 +144,7 @@ def address(world: World, method: str, rule: str) -> str:
         "/appeal/<ref>": "sanction", "/staff/cases/<ref>/claim": "claimable", "/staff/cases/<ref>": "case",
         "/settings/signatures/<ref>": "signature",
         "/staff/signatures/<ref>": "signature", "/staff/campaigns/<ref>": "campaign",
+        "/settings/acknowledgments/<ref>": "campaign",
         "/staff/previews/<ref>": "preview", "/staff/rules/<ref>": "rule", "/staff/backtests/<ref>": "backtest",
         "/staff/exemptions/<ref>": "exemption",
         "/staff/models/<ref>": "model", "/staff/requests/<ref>": "request", "/api/uploads/<ref>": "upload",

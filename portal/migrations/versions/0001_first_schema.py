@@ -92,6 +92,7 @@ FACTS = {
     ],
     "profile": ["affiliation", "country", "email", "locale", "name", "user_id", "verified_at"],
     "quota": ["calls", "set_at", "set_by", "text_tokens", "user_id"],
+    "reconfirmation": ["id", "license_id", "model_id", "ordered_at", "ordered_by", "user_id"],
     "ref": ["commit_id", "id", "kind", "model_id", "name"],
     "release": [
         "card_revision_id",
@@ -231,6 +232,7 @@ FROZEN = {
     ),
 }
 APPEND_ONLY = {
+    "acknowledgment": (["at", "campaign_id", "shown_sha256", "user_id"], []),
     "after_review": (
         ["due_at", "finding", "overdue_at", "proposal_id", "reviewed_at", "reviewed_by", "version_id", "words"],
         ["finding", "overdue_at", "reviewed_at", "reviewed_by", "words"],
@@ -368,6 +370,7 @@ APPEND_ONLY = {
         ["id", "made_at", "number", "pdf_sha256", "statement_sha256", "subject_ref", "time", "timestamped_at"],
         [],
     ),
+    "reconfirmation": (["id", "license_id", "model_id", "ordered_at", "ordered_by", "user_id"], []),
     "release": (
         [
             "card_revision_id",
@@ -1494,6 +1497,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_quota")),
     )
     op.create_table(
+        "reconfirmation",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("license_id", sa.Integer(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("ordered_at", Utc(), nullable=False),
+        sa.Column("ordered_by", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["license_id"], ["license.id"], name=op.f("fk_reconfirmation_license_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_reconfirmation_model_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_reconfirmation_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reconfirmation")),
+    )
+    op.create_index(op.f("ix_reconfirmation_user_id"), "reconfirmation", ["user_id"], unique=False)
+    op.create_table(
         "recovery_code",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
@@ -2393,8 +2416,19 @@ def upgrade() -> None:
         "campaign",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
-        sa.Column("version_id", sa.Integer(), nullable=False),
-        sa.Column("preview_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum(
+                "re_sign", "limitation", "correction", name="kind", native_enum=False, create_constraint=True, length=40
+            ),
+            nullable=False,
+        ),
+        sa.Column("version_id", sa.Integer(), nullable=True),
+        sa.Column("preview_id", sa.Integer(), nullable=True),
+        sa.Column("card_revision_id", sa.Integer(), nullable=True),
+        sa.Column("release_id", sa.Integer(), nullable=True),
+        sa.Column("words", sa.String(), nullable=False),
+        sa.Column("answer_by", Utc(), nullable=True),
         sa.Column(
             "state",
             sa.Enum(
@@ -2417,14 +2451,25 @@ def upgrade() -> None:
         sa.Column("started_at", Utc(), nullable=True),
         sa.Column("reminded_at", Utc(), nullable=True),
         sa.Column("ended_at", Utc(), nullable=True),
+        sa.CheckConstraint("(kind = 'correction') = (release_id IS NOT NULL)", name=op.f("ck_campaign_release")),
+        sa.CheckConstraint("(kind = 'limitation') = (card_revision_id IS NOT NULL)", name=op.f("ck_campaign_card")),
+        sa.CheckConstraint("(kind = 're_sign') = (answer_by IS NULL)", name=op.f("ck_campaign_answer_by")),
+        sa.CheckConstraint("(kind = 're_sign') = (version_id IS NOT NULL)", name=op.f("ck_campaign_version")),
         sa.CheckConstraint(
             "(state IN ('finished', 'cancelled')) = (ended_at IS NOT NULL)", name=op.f("ck_campaign_ended")
         ),
         sa.CheckConstraint(
             "state NOT IN ('running', 'paused', 'cut_over') OR started_at IS NOT NULL", name=op.f("ck_campaign_started")
         ),
+        sa.CheckConstraint("(version_id IS NULL) = (preview_id IS NULL)", name=op.f("ck_campaign_preview")),
+        sa.ForeignKeyConstraint(
+            ["card_revision_id"], ["card_revision.id"], name=op.f("fk_campaign_card_revision_id"), ondelete="RESTRICT"
+        ),
         sa.ForeignKeyConstraint(
             ["preview_id"], ["preview.id"], name=op.f("fk_campaign_preview_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["release_id"], ["release.id"], name=op.f("fk_campaign_release_id"), ondelete="RESTRICT"
         ),
         sa.ForeignKeyConstraint(
             ["version_id"], ["license_version.id"], name=op.f("fk_campaign_version_id"), ondelete="RESTRICT"
@@ -2654,6 +2699,20 @@ def upgrade() -> None:
     op.create_index(op.f("ix_usage_record_lab"), "usage_record", ["lab"], unique=False)
     op.create_index(op.f("ix_usage_record_started_at"), "usage_record", ["started_at"], unique=False)
     op.create_index(op.f("ix_usage_record_user_id"), "usage_record", ["user_id"], unique=False)
+    op.create_table(
+        "acknowledgment",
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("shown_sha256", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"], ["campaign.id"], name=op.f("fk_acknowledgment_campaign_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_acknowledgment_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("campaign_id", "user_id", name=op.f("pk_acknowledgment")),
+    )
     op.create_table(
         "attestation",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -3183,6 +3242,7 @@ def downgrade() -> None:
     op.drop_table("campaign_target")
     op.drop_index(op.f("ix_attestation_ceremony_id"), table_name="attestation")
     op.drop_table("attestation")
+    op.drop_table("acknowledgment")
     op.drop_index(op.f("ix_usage_record_user_id"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_started_at"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_lab"), table_name="usage_record")
@@ -3317,6 +3377,8 @@ def downgrade() -> None:
     op.drop_table("report")
     op.drop_index(op.f("ix_recovery_code_user_id"), table_name="recovery_code")
     op.drop_table("recovery_code")
+    op.drop_index(op.f("ix_reconfirmation_user_id"), table_name="reconfirmation")
+    op.drop_table("reconfirmation")
     op.drop_table("quota")
     op.drop_table("profile")
     op.drop_table("password")
