@@ -20,7 +20,16 @@ load_tables()
 # How fast a machine is says nothing about what is tested.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+TESTS = Path(__file__).parent
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a running portal or a browser, so that two workers do not both start one."""
+    for item in items:
+        place = item.path.relative_to(TESTS)
+        shared = place.parts[0] if place.parts[0] in {"browser", "hub", "engine"} else str(place)
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture

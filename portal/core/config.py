@@ -244,13 +244,13 @@ def _check(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     plain: dict[str, Any] = {name: str(values.get(name, "")) for name in TEXTS}
     plain |= {name: _count(name, getattr(Settings, name), values, sources) for name in COUNTS}
     return Settings(
-        **plain, env=env, home=home, host=host, port=port, base_url=base_url, database_url=database_url, mail_url=mail_url,
+        env=env, home=home, host=host, port=port, base_url=base_url, database_url=database_url, mail_url=mail_url,
         engines=str(values.get("engines", "embedded")), durability=_one_of("durability", DURABILITIES, values, sources),
         trusted_proxies=_networks(values, sources), secret_keys=keys,
         staff_factors=_staff_factors(env, values, sources), password_list=_password_list(values, sources),
         pepper=pepper, sources=sources, timestamp_url=timestamp_url, scanner_keys=scanner_keys,
         log_mail=_mail("log_mail", values, sources), contact=_mail("contact", values, sources),
-        licensor=_named("licensor", values, sources),
+        licensor=_named("licensor", values, sources), **plain,
         campaign_unreached_limit=_share("campaign_unreached_limit", 0.05, values, sources),
     )  # fmt: skip
 
