@@ -71,27 +71,34 @@ class _Ids(TypeDecorator[list[int]]):
         return value if dialect.name == "postgresql" else json.dumps(value)
 
 
-class among(FunctionElement[bool]):  # noqa: N801 - reads as an operator
-    """Say whether a column holds one of many ids, which travel as one value however many they are.
+FEW = 100
+
+
+def among(column: Any, ids: Iterable[int]) -> sa.ColumnElement[bool]:
+    """Say whether a column holds one of some ids, however many there are.
 
     With ``IN`` each id is a parameter of its own; thousands of them take longer to write than the answer does to find.
+    A few are written so all the same: then SQLite sees that they are few, and looks each up instead of reading all.
     """
+    listed = list(ids)
+    return column.in_(listed) if len(listed) <= FEW else _Among(column, sa.literal(listed, _Ids()))
+
+
+class _Among(FunctionElement[bool]):
+    """A column and many ids, which travel as one value."""
 
     type = sa.Boolean()
     inherit_cache = True
 
-    def __init__(self, column: Any, ids: Iterable[int]) -> None:
-        super().__init__(column, sa.literal(list(ids), _Ids()))
 
-
-@compiles(among)
-def _among(element: among, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(_Among)
+def _among(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
     column, ids = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"{column} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - both are SQL already
 
 
-@compiles(among, "postgresql")
-def _among_array(element: among, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(_Among, "postgresql")
+def _among_array(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
     column, ids = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"{column} = ANY ({ids})"
 

@@ -40,7 +40,7 @@ def write(editor: Visitor, number: str, look: Look) -> None:
     look(editor.open(address), "desk-unfinished")
     editor.open(f"{address}/description")
     look(editor, "desk-description")
-    for area in editor.page.locator("main textarea").all():
+    for area in editor.page.locator("main textarea:visible").all():
         area.fill(f"Malware is described more closely in {number}.")
     editor.page.locator("main select[name='relation-restriction.malware']").select_option("widened")
     editor.page.locator("main input[name=materiality][value=material_immediate]").check()
