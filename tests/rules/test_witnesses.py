@@ -73,6 +73,7 @@ def test_a_witness_is_read_from_a_setting() -> None:
         (f"{Wit(name='a').vkey.replace('a+', 'b+', 1)} http://x", "does not match its own number"),
         (f"{Wit().vkey} ftp://x", "must begin with http"),
     ],
+    ids=["no address", "no key", "a log's key", "another's number", "no http"],
 )  # fmt: skip
 def test_a_wrong_witness_is_named(text: str, why: str) -> None:
     with pytest.raises(SettingError, match=why):
