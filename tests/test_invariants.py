@@ -17,7 +17,7 @@ ENDS = {
     "case decision": {"overturned"},
     "appeal": {"decided"}, "license version": {"retired"}, "ceremony": {"signed", "declined"},
     "model": {"withdrawn"}, "card revision": {"superseded"}, "campaign": {"finished", "cancelled"},
-    "access request": {"withdrawn", "reset"}, "detection rule": {"retired"},
+    "access request": {"withdrawn", "reset"}, "detection rule": {"retired"}, "report": {"answered"},
 }  # fmt: skip
 
 

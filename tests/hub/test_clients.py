@@ -155,7 +155,7 @@ result.append([m.id for m in HfApi().list_models(author="demo")])
     )
     assert digests(Path(folder)) == digests(SOURCE)
     assert Path(folder).name == sha
-    assert (gated, unsized, branches, models) == ("manual", [], ["main"], [DEMO])
+    assert (gated, unsized, branches, models) == ("auto", [], ["main"], [DEMO])
     assert tree == sorted(digests(SOURCE))
     assert commits == ["Publish the demo model"]
     assert sizes == [(SOURCE / "config.json").stat().st_size]

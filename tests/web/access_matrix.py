@@ -319,5 +319,5 @@ DATA_PLANE = {
     "GET /v1/models": "200 401 200 200 200 200",
     "POST /v1/chat/completions": "401 401 403 400 403 403",
     "POST /v1/completions": "401 401 403 503 403 403",
-    "POST /v1/moderations": "401 401 403 400 400 400",
+    "POST /v1/moderations": "401 401 400 400 403 400",
 }
