@@ -160,13 +160,13 @@ def test_counting_starts_with_the_journal_as_well(session: Session, writer: Writ
 
 def test_limits_are_the_portals_own_until_set(session: Session, make: Make, writer: Writer, now: datetime) -> None:
     person, other = writer.user, make.person()
-    assert service.limits_for(session, user_id=person.id) == Limits()
+    assert service.limits_for(session, user_id=person.id, now=now) == Limits()
     for _ in range(2):
         quota = service.set_quota(session, user_id=person.id, calls=5, text_tokens=100, by=SYSTEM, now=now)
     assert (quota.set_by, quota.set_at) == ("system", now)
     service.set_quota(session, user_id=person.id, calls=6, text_tokens=100, by=SYSTEM, now=now)
-    assert service.limits_for(session, user_id=person.id) == Limits(6, 100)
-    assert service.limits_for(session, user_id=other.id) == Limits()
+    assert service.limits_for(session, user_id=person.id, now=now) == Limits(6, 100)
+    assert service.limits_for(session, user_id=other.id, now=now) == Limits()
     events = session.scalars(
         sa.select(AuditEvent).where(AuditEvent.subject == person.public_id, AuditEvent.name == "usage:quota:changed")
     ).all()
