@@ -20,7 +20,7 @@ run: .venv/ready native
 	@$(BIN)/portal serve --staff-link
 
 test: .venv/ready native native-browser native-fetchers hub-clients
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-vllm: .venv/ready native # the portal in front of a real vLLM server; an environment of 3.5 GB
 	@$(BIN)/python -m tests.vllm.environment

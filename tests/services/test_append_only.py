@@ -21,7 +21,7 @@ TABLES = sorted(APPEND_ONLY)
 ONCE = [(t, name) for t in TABLES for name in sorted(APPEND_ONLY[t])]
 # Columns that are written together, or of rows that hang on others: tested where their service is.
 TOGETHER = {"proposal", "after_review", "daily_checkpoint", "preview", "sanction", "strike", "evidence_hold", "batch",
-            "backtest", "exemption"}  # fmt: skip
+            "backtest", "exemption", "hit"}  # fmt: skip
 ALONE = [(t, name) for t, name in ONCE if t not in TOGETHER]
 # What a made-up row has to hold so that the other checks of its table pass.
 SHAPES: dict[str, dict[str, Any]] = {

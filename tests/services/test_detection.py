@@ -123,6 +123,13 @@ def test_a_hit_is_kept_once_and_goes_into_one_case(session: Session, desk: Desk)
     assert service.hits_without_case(session, limit=10) == []
     assert [hit.id for hit in service.hits_of(session, case_id=7)] == [waiting[0].id]
     assert service.hits_of(session, case_id=8) == []
+    for other in (8, None):
+        with pytest.raises(IntegrityError, match="append-only"), session.begin_nested():
+            session.execute(sa.update(Hit).values(case_id=other))
+    row = session.scalars(sa.select(Hit)).one()
+    row.case_id = 8
+    with pytest.raises(Conflict, match="never changed"):
+        session.flush()
 
 
 def test_what_the_data_plane_did_is_what_is_kept(session: Session, desk: Desk) -> None:
