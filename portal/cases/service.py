@@ -84,8 +84,7 @@ def _merge(
     _link(session, case, links)
     if not take_evidence(session, case=case, evidence=evidence, by=by, now=now):
         return case
-    if case.state in {CaseState.DECIDED, CaseState.CLOSED}:
-        _move(session, case, CaseAction.REOPEN, by, now)
+    wake(session, case=case, by=by, now=now)
     level = Severity(max(case.severity, min(int(severity), 4)))
     case.due_at = min(case.due_at, rules.due_at(level, now))
     case.severity, case.reach = level, case.reach + 1
@@ -322,6 +321,12 @@ def reopen(session: Session, *, ref: str, words: str, by: Actor, now: datetime) 
         raise Conflict("evidence_known", "The case has this evidence already. Only new evidence opens it again.")
     _move(session, case, CaseAction.REOPEN, by, now)
     return case
+
+
+def wake(session: Session, *, case: Case, by: Actor, now: datetime) -> None:
+    """Put a case that was over back into the queue, since something in it waits for a person again."""
+    if case.state in {CaseState.DECIDED, CaseState.CLOSED}:
+        _move(session, case, CaseAction.REOPEN, by, now)
 
 
 def set_hold(session: Session, *, case: Case, because: str, by: Actor, now: datetime) -> None:

@@ -47,6 +47,7 @@ def interim(
     user = moderation.lock(session, case.user_id)
     if (earlier := waiting(session, case=case, now=now)) is not None:
         return earlier
+    cases.wake(session, case=case, by=A_PROGRAM, now=now)
     order = Order(Finding.VIOLATION, clause_keys=tuple(keys), facts=facts, measures=tuple(measures))
     lapses_at = now + INTERIM
     notice = moderation.preview(

@@ -32,8 +32,8 @@ def suspend(moderator: Visitor, email: str) -> None:
     moderator.page.locator("main table a").first.click()
     moderator.press("Open a case…").press("Give it back")
     assert moderator.path == "/staff/cases"
-    moderator.page.locator("main table a").first.click()
-    assert "Claim this case" in moderator.words()
+    mine = moderator.page.locator("main tr", has_text="Ada Lovelace")  # others of this portal have cases, too
+    mine.locator("a").first.click()
     moderator.press("Claim this case")
     assert "the public log holds each digest" in moderator.page.locator("#evidence").inner_text()
     decide(moderator, "Sent 1,000 invented election reports on Sunday.", "suspend")
@@ -110,7 +110,7 @@ def step_in_and_back(visitor: Callable[[], Visitor], portal: RunningPortal, ada:
 
     colleague = staff(visitor, portal, "co@story.example", "moderator")
     colleague.open("/staff/cases?origin=appeal")
-    colleague.page.locator("main table a").first.click()
+    colleague.page.locator("main tr", has_text="Ada Lovelace").locator("a").first.click()
     colleague.press("Claim this case")
     assert "It was satire" in colleague.words()
     colleague.page.locator("main [name=outcome][value=overturned]").check()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,8 @@ def test_the_page_about_uploading_leads_to_a_release(hub: Hub, desk: Path) -> No
     listed = paste(hub, desk, block("upload"))
     assert "lab/rivers" in listed
     (desk / "program.py").write_text(block("python"))
-    paste(hub, desk, f"{start}\n{shutil.which('python', path=str(PROGRAMS))} program.py")
+    python = shlex.quote(str(shutil.which("python", path=str(PROGRAMS))))
+    paste(hub, desk, f"{start}\n{python} program.py")
     settings = Settings.from_env({k: v for k, v in hub.portal.environ.items() if k.startswith("PORTAL_")})
     engine = make_engine(settings.database_url)
     with transaction(engine) as session:  # what its third step has done in the console

@@ -113,7 +113,11 @@ def test_a_changed_limitation_is_told_read_and_kept(session: Session, now: datet
     assert mails(session, cyd.id)[1].startswith("Reminder: ")
     move(session, campaign, CampaignAction.FINISH, later)
     assert [row[0].id for row in service.own(session, by=conduct.acting(ann))] == [campaign.id]
-    query = sa.select(AuditEvent.name, AuditEvent.data).where(AuditEvent.subject == campaign.public_id)
+    query = (
+        sa.select(AuditEvent.name, AuditEvent.data)
+        .where(AuditEvent.subject == campaign.public_id)
+        .order_by(AuditEvent.id)
+    )
     events = [(name, data.get("change", data.get("shown"))) for name, data in session.execute(query)]
     assert events == [
         ("license:campaign:changed", "planned"), ("license:campaign:changed", "running"),

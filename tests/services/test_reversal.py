@@ -47,23 +47,22 @@ CODES = {
 
 @dataclass
 class Entry:
-    """A decision as the model keeps it: what it restricts from when until when, and what it counts."""
+    """A decision as the model keeps it: what it restricts until when (None: for good), and what it counts."""
 
     decision: CaseDecision
-    kinds: list[SanctionKind]
-    until: datetime
+    parts: list[tuple[SanctionKind, datetime | None]]
     lapses_at: datetime | None
     weight: int
     gone: bool = False
 
-    def live(self, now: datetime) -> list[SanctionKind]:
+    def live(self, now: datetime) -> list[tuple[SanctionKind, datetime | None]]:
         if self.gone or (self.lapses_at is not None and self.lapses_at <= now):
             return []
-        return [kind for kind in self.kinds if kind is K.CLOSE or now < self.until]
+        return [(kind, until) for kind, until in self.parts if until is None or now < until]
 
 
 class Redress(RuleBasedStateMachine):
-    """One signer, a program, three moderators, and a clock."""
+    """One signer, a program, two moderators, somebody new for each appeal, and a clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,13 +75,13 @@ class Redress(RuleBasedStateMachine):
             Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
         )
         self.now = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
-        make = Make(self.session, self.now)
+        self.make = make = Make(self.session, self.now)
         self.model = make.model("lab/one")
         make.release(self.model)
         self.ann = make.person("ann")
         make.sign(self.ann)
         role = Role.MODERATOR
-        self.staff = [conduct.acting(make.person(name, role), role) for name in ("mo", "co", "jo")]
+        self.staff = [conduct.acting(make.person(name, role), role) for name in ("mo", "co")]
         self.entries: list[Entry] = []
         self.count = 0
 
@@ -108,9 +107,9 @@ class Redress(RuleBasedStateMachine):
 
     def keep(self, decision: CaseDecision, order: Order, days: int) -> None:
         weight = {Intent.NONE: 0, Intent.NEGLIGENT: 2, Intent.KNOWING: 4, Intent.ORGANIZED: 8}[order.intent]
-        kinds = [measure.kind for measure in order.measures]
         until = self.now + timedelta(days=days)
-        self.entries.append(Entry(decision, kinds, until, decision.lapses_at, weight))
+        parts = [(measure.kind, None if measure.kind is K.CLOSE else until) for measure in order.measures]
+        self.entries.append(Entry(decision, parts, decision.lapses_at, weight))
 
     @rule(kinds=KINDS, days=st.integers(1, 9), intent=st.sampled_from(Intent))
     def decide(self, kinds: list[SanctionKind], days: int, intent: Intent) -> None:
@@ -142,8 +141,8 @@ class Redress(RuleBasedStateMachine):
     @rule()
     def a_person_confirms_it(self) -> None:
         waiting = [e for e in self.entries if not e.gone and e.lapses_at is not None and self.now < e.lapses_at]
-        if waiting:
-            case = session_case(self.session, waiting[0].decision)
+        cases_ = [session_case(self.session, entry.decision) for entry in waiting]
+        for case in [case for case in cases_ if case.state in WAITING][:1]:  # another may have been decided since
             cases.claim(self.session, ref=case.public_id, by=self.staff[0], now=self.now)
             done = interims.confirm(self.session, by=self.staff[0], case_ref=case.public_id, **self.about)
             next(e for e in waiting if e.decision is done).lapses_at = None
@@ -171,19 +170,21 @@ class Redress(RuleBasedStateMachine):
             return  # nothing can be made milder; the appeal stays open
         case = cases.linked(self.session, kind=LinkKind.APPEAL, ref=appeal.public_id)
         assert case is not None
-        cases.claim(self.session, ref=case.public_id, by=self.staff[2], now=self.now)
+        judge = conduct.acting(self.make.person("", Role.MODERATOR), Role.MODERATOR)
+        cases.claim(self.session, ref=case.public_id, by=judge, now=self.now)
         until = self.now + timedelta(days=days)
         redress.decide_appeal(
-            self.session, by=self.staff[2], ref=appeal.public_id, outcome=outcome, reasons="So.", until=until,
+            self.session, by=judge, ref=appeal.public_id, outcome=outcome, reasons="So.", until=until,
             **self.about,
         )  # fmt: skip
         if outcome is AppealOutcome.OVERTURNED:
             entry.gone = True
         elif outcome is AppealOutcome.VARIED:
-            live = entry.live(self.now)
-            ends = until if K.CLOSE in live else min(entry.until, until)
-            entry.kinds = [K.SUSPEND if kind is K.CLOSE else kind for kind in live]
-            entry.until, entry.lapses_at = ends, None
+            # Nothing comes to last longer than it would have.
+            entry.parts = [
+                (K.SUSPEND, until) if end is None else (kind, min(end, until)) for kind, end in entry.live(self.now)
+            ]
+            entry.lapses_at = None
 
     @rule(hours=st.integers(1, 100), worker=st.booleans())
     def time_passes(self, hours: int, worker: bool) -> None:
@@ -205,7 +206,7 @@ class Redress(RuleBasedStateMachine):
 
     @invariant()
     def rights_are_those_of_what_is_in_force(self) -> None:
-        live = [kind for entry in self.entries for kind in entry.live(self.now)]
+        live = [kind for entry in self.entries for kind, _ in entry.live(self.now)]
         actor = Actor(user_id=self.ann.id, public_id=self.ann.public_id)
         found = access.check(
             self.session, actor=actor, model="lab/one", action=Action.INFER, now=self.now, base_url=BASE

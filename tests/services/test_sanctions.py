@@ -259,6 +259,22 @@ def test_a_person_who_confirms_lets_it_last_and_the_holder_is_told(bench: Bench)
     assert interims.lapse(bench.session, base_url=BASE, now=bench.now + 4 * DAY) == 0
 
 
+def test_a_program_that_decides_in_a_case_that_was_over_puts_it_back_into_the_queue(bench: Bench) -> None:
+    first = interim(bench)
+    assert first is not None
+    case = bench.case()
+    interims.confirm(bench.session, by=bench.mo, case_ref=case.public_id, base_url=BASE, now=bench.now)
+    service.overturn(
+        bench.session, user=bench.ann, decisions=[first], by=bench.mo, reason="Wrong.", base_url=BASE, now=bench.now
+    )
+    again = interims.interim(
+        bench.session, case=case, clause_keys=("restriction.spam",), facts="300 letters.",
+        measures=[Measure(K.SUSPEND, bench.now + 9 * DAY)], rule_ref="spam/1", base_url=BASE, now=bench.now,
+    )  # fmt: skip
+    assert again is not None
+    assert (again.case_id, case.state) == (case.id, CaseState.OPEN)
+
+
 @pytest.mark.invariant("INV-17")
 def test_a_program_decides_nothing_about_intent_or_about_strangers(bench: Bench) -> None:
     assert interim(bench, "restriction.harm") is None

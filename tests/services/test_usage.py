@@ -168,7 +168,9 @@ def test_limits_are_the_portals_own_until_set(session: Session, make: Make, writ
     assert service.limits_for(session, user_id=person.id, now=now) == Limits(6, 100)
     assert service.limits_for(session, user_id=other.id, now=now) == Limits()
     events = session.scalars(
-        sa.select(AuditEvent).where(AuditEvent.subject == person.public_id, AuditEvent.name == "usage:quota:changed")
+        sa.select(AuditEvent)
+        .where(AuditEvent.subject == person.public_id, AuditEvent.name == "usage:quota:changed")
+        .order_by(AuditEvent.id)
     ).all()
     assert [event.data for event in events] == [{"calls": 5, "text_tokens": 100}, {"calls": 6, "text_tokens": 100}]
     assert session.scalar(sa.select(sa.func.count()).select_from(Quota)) == 1
