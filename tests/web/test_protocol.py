@@ -322,9 +322,7 @@ TRAPS = {
     "namespaces that are pages": "rules/test_catalog.py::test_namespaces_of_pages_are_kept",
     "an endpoint that ends in a slash": "hub/test_conformance.py::test_each_client_does_what_the_table_says",
     "a POST that becomes a GET": f"{HERE}test_nothing_but_a_former_name_is_redirected",
-    "leave that is only looked at once": (
-        "hub/test_cut.py::test_a_running_download_is_cut_by_the_suspension"
-    ),
+    "leave that is only looked at once": ("hub/test_cut.py::test_a_running_download_is_cut_by_the_suspension"),
     "files that need not be there": "edge/test_resolve.py::test_missing_revisions_and_files_are_told_apart",
     "digests that no client checks": (
         "hub/test_programs.py::test_damaged_bytes_are_refused_by_programs_that_check_and_then_by_the_portal"
