@@ -48,7 +48,9 @@ class Inference:
 
     def register_inside(self, routes: Routes) -> None:
         """Answer the control plane, for people on its pages."""
-        routes.add("POST", page.ADDRESS, Route(page.for_person(self.completions), body_limit=BODY_MAX))
+        outlook = page.outlook(self.door.counters, self.gate.pool.answers)
+        for address, handler in ((page.ADDRESS, self.completions), (page.OUTLOOK, outlook)):
+            routes.add("POST", address, Route(page.for_person(handler), body_limit=BODY_MAX))
 
     def handle(self, exchange: Exchange) -> None:
         """Answer anything under ``/v1``."""

@@ -4,17 +4,20 @@ import http.client
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gated_inference.schemas import json_answer, model_of, read
 from portal.core.actor import Actor
-from portal.edge.routes import Exchange
+from portal.core.clock import utcnow
+from portal.edge.routes import HAND_ON, Exchange
+from portal.usage.rules import Counters, Used
 
-ADDRESS = "/completions"
+ADDRESS, OUTLOOK = "/completions", "/outlook"
 PERSON, REQUEST_ID = "portal-person", "portal-request-id"
-PATIENCE_S = 300.0
+PATIENCE_S, QUICK_S = 300.0, 2.0
 AWAY = "The data plane does not answer just now. Try again in a moment."
 
 
@@ -47,6 +50,19 @@ class Completion:
     completion_tokens: int = 0
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What a page knows before anybody asks.
+
+    Args:
+        used: today's use of the person, what runs included.
+        answers: whether an engine answers for the model, as far as is known.
+    """
+
+    used: Used
+    answers: bool
+
+
 def for_person(handler: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
     """Have a handler answer for the person whom a page names; only the portal's own processes reach such an address."""
 
@@ -63,8 +79,8 @@ def for_person(handler: Callable[[Exchange], None]) -> Callable[[Exchange], None
 class _Inside(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE_S)
+    def __init__(self, path: Path, patience: float) -> None:
+        super().__init__("localhost", timeout=patience)
         self.path = path
 
     def connect(self) -> None:
@@ -74,30 +90,64 @@ class _Inside(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-def completer(path: Path) -> Callable[..., Completion]:
-    """Return what continues a prompt for a person: decided, counted and recorded as any other request.
+def outlook(counters: Counters, answers: Callable[[str], bool]) -> Callable[[Exchange], None]:
+    """Return a handler that tells a person's use of today, and whether an engine answers for a model."""
+
+    def handle(exchange: Exchange) -> None:
+        request = exchange.request
+        person = request.actor
+        used = counters.used(person.id, utcnow()) if person is not None else Used()
+        exchange.send(json_answer(200, {"used": asdict(used), "answers": answers(model_of(read(request.body)))}, []))
+
+    return handle
+
+
+class Inside:
+    """Asks the data plane for people on pages.
 
     Args:
-        path: the Unix socket on which the data plane answers the portal's own processes.
+        path: the Unix socket on which it answers the portal's own processes.
     """
 
-    def complete(
-        actor: Actor, *, model: str, prompt: str, max_tokens: int, temperature: float, request_id: str
-    ) -> Completion:
-        fields = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": temperature}
-        headers = {PERSON: f"{actor.id} {actor.public_id}", REQUEST_ID: request_id}
-        connection = _Inside(path)
-        try:
-            connection.request("POST", ADDRESS, json.dumps(fields), headers)
-            answer = connection.getresponse()
-            value = json.loads(answer.read())
-        except (OSError, http.client.HTTPException, ValueError):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def complete(self, actor: Actor, *, request_id: str, **fields: Any) -> Completion:
+        """Continue a prompt for a person: decided, counted and recorded as any other request."""
+        found = self._ask(ADDRESS, fields, _heads(actor, request_id))
+        if found is None:
             return Completion(503, AWAY)
+        status, value = found
+        return _completed(value) if status == http.client.OK else _refused(status, value["error"])
+
+    def streamed(self, actor: Actor, *, request_id: str, **fields: Any) -> tuple[dict[str, str], bytes]:
+        """Return fields and body of an answer that has the data plane answer the browser in its place, as it goes."""
+        asked = {**fields, "stream": True, "stream_options": {"include_usage": True}}
+        return {HAND_ON: ADDRESS, **_heads(actor, request_id)}, json.dumps(asked).encode()
+
+    def outlook(self, actor: Actor, *, model: str, request_id: str) -> Outlook | None:
+        """Tell what a person used and whether the model answers; None while the data plane is away."""
+        found = self._ask(OUTLOOK, {"model": model}, _heads(actor, request_id), patience=QUICK_S)
+        if found is None or found[0] != http.client.OK:
+            return None
+        return Outlook(Used(**found[1]["used"]), bool(found[1]["answers"]))
+
+    def _ask(
+        self, address: str, fields: dict[str, Any], heads: dict[str, str], *, patience: float = PATIENCE_S
+    ) -> tuple[int, dict[str, Any]] | None:
+        connection = _Inside(self.path, patience)
+        try:
+            connection.request("POST", address, json.dumps(fields), heads)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
         finally:
             connection.close()
-        return _completed(value) if answer.status == http.client.OK else _refused(answer.status, value["error"])
 
-    return complete
+
+def _heads(actor: Actor, request_id: str) -> dict[str, str]:
+    return {PERSON: f"{actor.id} {actor.public_id}", REQUEST_ID: request_id}
 
 
 def _completed(value: dict[str, Any]) -> Completion:

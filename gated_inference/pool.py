@@ -337,6 +337,10 @@ class Pool:
         found = [f"{e.server.model or 'embedded'}: {e.problem}" for e in self.engines if e.server.model in down]
         return "; ".join(found)
 
+    def answers(self, model: str) -> bool:
+        """Say whether an engine answers for a model, as far as is known."""
+        return any(engine.serves(model) and engine.healthy for engine in self.engines)
+
     def close(self) -> None:
         """Let go of all engines."""
         if self._timer is not None:

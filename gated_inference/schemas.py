@@ -11,6 +11,7 @@ import orjson
 from portal.access.rules import Reason
 from portal.core.errors import reason_json
 from portal.edge.routes import Answer, Headers
+from portal.usage.rules import estimated_tokens
 
 BODY_MAX = 1 << 20
 DEPTH_MAX = 16
@@ -21,7 +22,6 @@ PROMPTS_MAX = 16
 MODEL_MAX = 200
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63
 SAFE_FLOAT = 1e15  # a larger one may have been an integer
-BYTES_PER_TOKEN = 3
 HALF = "holds half a character (a lone surrogate)."
 # fmt: off
 PASSED_ON = frozenset({
@@ -167,7 +167,7 @@ def ask(value: dict[str, Any]) -> Ask:
         max_tokens = checked.whole("max_tokens", DEFAULT_TOKENS, TOKENS_MAX)
     choices = checked.whole("n", 1, CHOICES_MAX) if "n" in value else 1
     prompt = value.get("prompt")
-    prompts, estimate = (1, _estimate(prompt)) if type(prompt) is str else checked.prompt()
+    prompts, estimate = (1, estimated_tokens(prompt)) if type(prompt) is str else checked.prompt()
     fields = value.copy()
     fields["max_tokens"] = max_tokens
     fields.pop("user", None)
@@ -230,7 +230,7 @@ class _Fields:
         given = self.value.get("prompt")
         if isinstance(given, list) and given:
             if all(isinstance(part, str) for part in given) and len(given) <= PROMPTS_MAX:
-                return len(given), sum(_estimate(part) for part in given)
+                return len(given), sum(estimated_tokens(part) for part in given)
             if _is_tokens(given):
                 return 1, len(given)
             if (
@@ -239,11 +239,6 @@ class _Fields:
             ):
                 return len(given), sum(len(part) for part in given)
         raise self.bad("prompt", f"prompt is a text, token numbers, or a list of up to {PROMPTS_MAX} of either.")
-
-
-def _estimate(text: str) -> int:
-    size = len(text) if text.isascii() else len(text.encode())
-    return size // BYTES_PER_TOKEN + 1
 
 
 def _is_tokens(given: list[Any]) -> bool:

@@ -8,7 +8,7 @@ from flask import Flask, Request
 from sqlalchemy.orm import Session
 
 from gated_inference import openapi as inference_api
-from gated_inference.page import completer
+from gated_inference.page import Inside
 from portal.adapters import authority, hub, markup, oidc, pades, pdf, seal_key
 from portal.adapters.guessing import Guesser
 from portal.adapters.hashing import Hasher
@@ -47,7 +47,7 @@ PAGES = (
     "proofs.api", "receipts.views", "reports.views", "reports.staff", "contents.staff", "reveals.views",
     "reveals.staff", "tokens.api", "transparency.views", "uploads.api", "releases.staff",
     "requests.views", "requests.staff", "requests.api", "usage.views", "usage.staff", "usage.api", "witnesses.api",
-    "rulebook.staff", "exemptions.staff",
+    "rulebook.staff", "exemptions.staff", "playground.views",
 )  # fmt: skip
 FORM_LIMIT = 2 << 20
 
@@ -100,7 +100,7 @@ def create_app(settings: Settings) -> PortalApp:
 
     app.extensions["vkey"] = log_vkey
     app.extensions["commit"] = commit()
-    app.extensions["complete"] = completer(settings.edge_socket)
+    app.extensions["inside"] = Inside(settings.edge_socket)
     app.extensions["close"] = [app.engine.dispose]
     openapi.mount(app, inference_api.paths())
     return app

@@ -106,6 +106,22 @@ class RunningPortal:
         self.process.wait(30)
         return time.monotonic() - began
 
+    @contextmanager
+    def engine_away(self) -> Iterator[None]:
+        """Kill the engine, and have nobody start it anew for a while."""
+        import psutil
+
+        assert self.process is not None
+        keeper = psutil.Process(self.process.pid)
+        (engine,) = [child for child in keeper.children() if "gated_inference.engine" in " ".join(child.cmdline())]
+        keeper.suspend()
+        try:
+            engine.kill()
+            yield
+        finally:
+            keeper.resume()
+        wait_until(lambda: httpx.get(f"{self.base_url}/readyz", timeout=5).status_code == 200)
+
     def mails_to(self, address: str) -> list[str]:
         """Return the texts of the mails to an address, oldest first."""
         found = []

@@ -1,4 +1,4 @@
-"""Pages about what a person may do: the list of models, a model with its checklist, and the playground."""
+"""Pages about what a person may do: the list of models, and a model with its checklist."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from werkzeug.routing import RequestRedirect
 
 from portal.access import service
-from portal.access.forms import PlaygroundForm
 from portal.access.rules import Action, Decision, Reason
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
@@ -18,10 +17,9 @@ from portal.catalog.rules import RepoKind, named, renamed_path
 from portal.contents import service as contents
 from portal.core.clock import utcnow
 from portal.notices import service as notices
-from portal.usage import service as usage
-from portal.web.app import actor, afterwards, app_service, db, request_id, settings
+from portal.web.app import actor, afterwards, app_service, db, settings
 from portal.web.behind import raw_path
-from portal.web.guard import member, public
+from portal.web.guard import public
 
 bp = Blueprint("access", __name__)
 
@@ -132,29 +130,3 @@ def card_pdf(namespace: str, name: str, number: int, kind: str = RepoKind.MODEL)
     document: Callable[[str], bytes] = app_service("pdf")
     headers = {"Content-Disposition": f'inline; filename="{found.name}-card-{number}.pdf"'}
     return Response(document(page), mimetype="application/pdf", headers=headers)
-
-
-@bp.route("/playground", methods=["GET", "POST"])
-@member(writes=False)  # the gate keeps the record; a write lock would be held while the model writes
-def playground() -> ResponseReturnValue:
-    """Complete a prompt in the page: decided, counted and recorded as any other request."""
-    form = PlaygroundForm()
-    rows = service.models_with_decisions(
-        db(), actor=actor(), action=Action.INFER, now=utcnow(), base_url=settings().base_url
-    )
-    form.model.choices = [(m.full_name, m.full_name) for m, release, _ in rows if release is not None]
-    if request.method == "GET" and request.args.get("model"):
-        form.model.data = request.args["model"]
-    result, status = None, 200
-    if form.validate_on_submit():
-        result = app_service("complete")(
-            actor(), model=form.read("model"), prompt=str(form.prompt.data), max_tokens=form.max_tokens.data,
-            temperature=form.temperature.data, request_id=request_id(),
-        )  # fmt: skip
-        status = result.status
-    page = render_template(
-        "access/playground.html", form=form, result=result,
-        limits=usage.limits_for(db(), user_id=actor().id, now=utcnow()),
-        used=usage.used_today(db(), user_id=actor().id, now=utcnow()),
-    )  # fmt: skip
-    return page, 422 if form.errors else status

@@ -38,7 +38,7 @@ class Plane:
     def __init__(
         self, routes: Routes, *, web: Path | None = None, proxies: Networks = (), threads: Threads | None = None
     ) -> None:
-        self.routes, self.web = routes, web
+        self.routes, self.web, self.inside = routes, web, Routes()
         self.trusted: Callable[[str], bool] = trusts(proxies)
         self.threads = threads or Threads()
         self.connections: set[Connection] = set()
@@ -61,6 +61,7 @@ class Plane:
     async def listen_inside(self, path: Path, routes: Routes) -> None:
         """Answer the portal's other processes on a Unix socket, at addresses of their own."""
         self._tick()
+        self.inside = routes
         server = await asyncio.get_running_loop().create_unix_server(
             lambda: Connection(self, routes), sock=bind_inside(path)
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 from portal.core.actor import Actor
 
+# In an answer of the control plane: which of the inner addresses of the data plane answers in its place.
+HAND_ON = "portal-hand-on"
 Headers = list[tuple[str, str]]
 Known = dict[str, Any]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import socket
 from contextlib import suppress
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
-from portal.edge.head import NO_BODY, Fields, for_web, from_web, origin
+from portal.edge.answering import Answering
+from portal.edge.head import NO_BODY, Fields, for_web, from_web, merged, origin
+from portal.edge.routes import HAND_ON, Request
 
 if TYPE_CHECKING:
     from portal.edge.message import Message
@@ -34,6 +37,7 @@ class Splice(asyncio.Protocol):
         self._held: list[bytes] = []
         self._chunked = message.length is None
         self._fields: Fields = []
+        self._asked: list[bytes] | None = None
         self._rechunk = self._until_close = self._paused = False
         self._uploading = not message.whole
         self._parser: Any = httptools.HttpResponseParser(self)
@@ -172,6 +176,9 @@ class Splice(asyncio.Protocol):
         if status < 200:  # noqa: PLR2004
             self._fields = []
             return
+        if any(name == HAND_ON.encode() for name, _ in self._fields):
+            self._asked = []
+            return
         self.begun = True
         self.client.plane.settled(self.client, self.message.fields, None, status)
         lengths = [value for name, value in self._fields if name == b"content-length"]
@@ -191,12 +198,16 @@ class Splice(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """A piece of the answer's body."""
-        if not self.ended:
+        if self._asked is not None:
+            self._asked.append(data)
+        elif not self.ended:
             self.client.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._rechunk else data)
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
-        if self.begun and not self.ended:
+        if self._asked is not None and not self.ended:
+            self._hand_on(b"".join(self._asked))
+        elif self.begun and not self.ended:
             if self._rechunk:
                 self.client.transport.write(LAST_CHUNK)
             self._finish()
@@ -239,6 +250,26 @@ class Splice(asyncio.Protocol):
             self.transport.abort()  # it ends with the answer, which is here
         self.message.splice = None
         self.client.answered(self.message)
+
+    def _hand_on(self, body: bytes) -> None:
+        """Have an inner address answer the client: the control plane has checked who asks, and what for."""
+        client, message, fields = self.client, self.message, merged(self._fields)
+        self.ended = True
+        self._upload_over()
+        if self.transport is not None:
+            self.transport.abort()
+        message.splice, client.deadline = None, math.inf
+        message.answering = answering = Answering(client, message)
+        answering.request_id, answering.paused = self.request_id, client.full
+        answering.request = Request("POST", fields[HAND_ON], {}, fields, body, self.request_id)
+        route = client.plane.inside.find("POST", fields[HAND_ON])
+        try:
+            if route is None:
+                raise LookupError(fields[HAND_ON])
+            route.handler(answering)
+        except Exception:
+            log.exception("request %s", answering.request_id)
+            answering.fail()
 
     def _broken(self) -> None:
         if self.begun:

@@ -17,6 +17,7 @@ DEFAULT_TEXT_TOKENS = 500_000
 HIGHEST_LIMIT = 1_000_000_000
 MODEL_NAME_MAX = 200
 INFER = "infer"
+BYTES_PER_TOKEN = 3
 NOTHING_USED = 0, 0
 Record = dict[str, Any]
 
@@ -160,6 +161,12 @@ def use_finished(
 def uses_running(at: datetime, written: Mapping[str, int]) -> Record:
     """Build the journal line that says how many text tokens running uses, by request id, have written so far."""
     return {"kind": Line.RUNNING.value, "id": "", "at": at.isoformat(), "written": dict(written)}
+
+
+def estimated_tokens(text: str) -> int:
+    """Return about how many text tokens a prompt has, before an engine has counted them."""
+    size = len(text) if text.isascii() else len(text.encode())
+    return size // BYTES_PER_TOKEN + 1
 
 
 def exceeded(used: Used, limits: Limits, *, text_tokens: int = 0) -> str | None:

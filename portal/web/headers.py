@@ -11,10 +11,14 @@ CSP = (
 )
 
 
-def allow_script(answer: Response, name: str) -> Response:
-    """Let a page run one of the portal's own scripts, and no other."""
+def allow_script(answer: Response, name: str, *, calls: bool = False) -> Response:
+    """Let a page run one of the portal's own scripts, and no other.
+
+    Args:
+        calls: the script may ask the portal, and nobody else.
+    """
     place = f"{settings().base_url}/static/{name}"
-    answer.headers["Content-Security-Policy"] = f"{CSP}; script-src {place}"
+    answer.headers["Content-Security-Policy"] = f"{CSP}; script-src {place}" + ("; connect-src 'self'" if calls else "")
     return answer
 
 

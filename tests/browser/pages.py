@@ -125,7 +125,7 @@ class Visitor:
 
     def complete(self, prompt: str) -> str:
         """Ask the playground and return what it shows."""
-        self.open("/playground").fill(prompt=prompt, max_tokens="12", temperature="0")
+        self.open("/playground").fill(prompt=prompt, max_tokens="12", temperature="0")  # there is one model to try
         self.press("Complete")
         return str(self.page.locator("#completion").inner_text())
 

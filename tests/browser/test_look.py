@@ -32,7 +32,8 @@ MEMBER = {
     "usage": "/settings/usage", "deliveries": "/settings/deliveries", "security": "/settings/security",
     "app-set-up": "/settings/security/app", "passkeys-without-a-name": "/settings/security/passkeys",
     "prove-by-password": "/login/prove", "privacy": "/settings/privacy", "device": "/device",
-    "playground": "/playground", "disclosure": "/disclosure", "transparency": "/transparency", "verify": "/verify",
+    "playground": f"/playground/{MODEL}", "playground-example": f"/playground/{MODEL}?preset=letters",
+    "disclosure": "/disclosure", "transparency": "/transparency", "verify": "/verify",
     "contact": "/contact", "texts": "/settings/texts", "decline": f"{LICENSE}/1.1.0/decline",
     "missing": "/no/such",
 }  # fmt: skip
@@ -142,7 +143,7 @@ def test_forms_with_mistakes_name_them_and_keep_what_was_typed(
     context.add_cookies([{"name": n, "value": v, "url": portal.base_url} for n, v in member.items()])
     for name, path, button in (
         ("tokens-mistakes", "/settings/tokens", "Create the access token"),
-        ("playground-mistakes", "/playground", "Complete"),
+        ("playground-mistakes", f"/playground/{MODEL}", "Complete"),
     ):
         visitor.open(path).press(button)
         assert "There is a problem" in visitor.words()

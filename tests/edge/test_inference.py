@@ -1,22 +1,15 @@
 """The addresses under /v1: who is answered, how, and what a bad request is told."""
 
 import json
-import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from gated_inference.page import completer
 from portal.accounts.rules import Standing
 from portal.core.clock import utcnow
-from portal.core.errors import Unavailable
-from portal.edge.plane import Plane
-from portal.edge.routes import Routes
 from portal.notices import service as notices
 from portal.usage import service as usage
 from portal.usage.models import UsageRecord
@@ -338,55 +331,3 @@ def test_a_bug_and_a_database_that_is_away_are_said_plainly(desk: Desk, monkeypa
     answer = desk.ask(request_id="req_bug")
     assert (answer.status, error(answer)["code"]) == (500, "internal_error")
     assert "req_bug" in error(answer)["message"]
-
-
-@pytest.fixture
-def page(desk: Desk, tmp_path: Path) -> Iterator[Any]:
-    """Asks the desk for a completion as a page does: over a Unix socket, from a thread."""
-    routes = Routes()
-    desk.inference.register_inside(routes)
-    plane = desk.looping.do(lambda: Plane(Routes()))
-    desk.looping.loop.run_until_complete(plane.listen_inside(tmp_path / "edge.sock", routes))
-    complete = completer(tmp_path / "edge.sock")
-
-    def ask(**changed: Any) -> Any:
-        known = {"model": MODEL, "prompt": "Once", "max_tokens": 8, "temperature": 0.7, "request_id": "req_page"}
-        done: list[Any] = []
-        asks = threading.Thread(target=lambda: done.append(complete(desk.actor(), **{**known, **changed})))
-        asks.start()
-        return desk.looping.until(lambda: done)[0]
-
-    yield ask
-    desk.looping.loop.run_until_complete(plane.stop(0))
-
-
-def test_the_page_goes_through_the_same_gate(desk: Desk, page: Any, tmp_path: Path) -> None:
-    assert (tmp_path / "edge.sock").stat().st_mode & 0o777 == 0o600
-    done = page()
-    assert (done.status, done.error, done.text) == (200, "", "once upon a time")
-    assert (done.prompt_tokens, done.completion_tokens) == (7, 4)
-    line = desk.only()
-    assert (line["channel"], line["id"], line["access_token_id"]) == ("page", "req_page", None)
-    assert line["user_id"] == desk.caller.user.id
-    refused = page(model="lab/absent")
-    assert (refused.status, refused.reasons[0].code, refused.reasons[0].state) == (404, "model_not_found", "unmet")
-    assert refused.error
-    assert refused.reasons[0].url == refused.reasons[0].remedy_url
-    desk.fake.stop()
-    assert page().status == 503
-
-
-def test_a_page_is_told_when_nothing_can_be_recorded(desk: Desk, page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_records: Any) -> None:
-        raise Unavailable("journal_unwritable", "full")
-
-    monkeypatch.setattr(desk.written, "put", full)
-    assert (page().status, page().error) == (503, "full")
-
-
-def test_a_page_is_told_when_the_data_plane_is_away(desk: Desk, tmp_path: Path) -> None:
-    done = completer(tmp_path / "nobody.sock")(
-        desk.actor(), model=MODEL, prompt="x", max_tokens=1, temperature=0.0, request_id="req_1"
-    )
-    assert done.status == 503
-    assert "does not answer" in done.error

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from portal.edge.plane import UPLOADS_MAX
+from portal.edge.routes import Exchange, Route, Routes
 from portal.edge.splice import ANSWER_S
 from tests.edge.plane import BadWeb, Raw, RunningPlane, routes_of, running
 from tests.running import wait_until
@@ -269,6 +270,46 @@ def test_a_client_that_reads_nothing_stops_the_control_plane_not_the_memory(tmp_
         assert held < MIB
         status, _, body = raw.answer()
         assert (status, len(body)) == (200, size)
+        raw.close()
+
+
+HANDED = b"HTTP/1.1 200 OK\r\nPortal-Hand-On: %b\r\nPortal-Person: 7 usr_a\r\nContent-Length: 5\r\n\r\nasked"
+
+
+def test_an_answer_that_hands_on_is_given_by_an_inner_address(tmp_path: Path) -> None:
+    seen: list[Exchange] = []
+    left = threading.Event()
+
+    def inner(exchange: Exchange) -> None:
+        seen.append(exchange)
+        exchange.on_left = left.set
+        exchange.begin(200, [("Content-Type", "text/event-stream")])
+        exchange.write(b"one")
+        if len(seen) == 1:
+            exchange.end(b"two")
+
+    with behind(tmp_path, says(HANDED % b"/inner")) as (plane, web):
+        plane.plane.inside = Routes()
+        plane.plane.inside.add("POST", "/inner", Route(inner))
+        raw = plane.connect().send(POST + b"Content-Length: 1\r\n\r\na")
+        status, fields, body = raw.answer()
+        assert (status, body, fields["content-type"]) == (200, b"onetwo", "text/event-stream")
+        assert fields.keys().isdisjoint({"portal-hand-on", "portal-person"})
+        request = seen[0].request
+        assert (request.body, request.headers["portal-person"]) == (b"asked", "7 usr_a")
+        assert fields["x-request-id"] == request.request_id
+        assert f"x-request-id: {request.request_id}".encode() in web.got[0].lower()
+        raw.send(GET).until(b"one")
+        assert not left.is_set()
+        raw.close()
+        assert left.wait(20), "whoever answers is told that the client has left"
+
+
+def test_an_answer_that_hands_on_to_nowhere_or_breaks_off_is_a_failure(tmp_path: Path) -> None:
+    turn = iter((HANDED % b"/nowhere", (HANDED % b"/inner")[:-2]))
+    with behind(tmp_path, lambda sock: sock.sendall(next(turn))) as (plane, _):
+        raw = plane.connect()
+        assert [raw.send(GET).answer()[0] for _ in range(2)] == [500, 502]
         raw.close()
 
 
