@@ -115,6 +115,7 @@ for command in (
     commands.members,
     commands.licenses,
     shelf.models,
+    shelf.cards,
     commands.tokens,
     commands.explain,
     commands_proof.receipts,

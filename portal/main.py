@@ -37,7 +37,8 @@ from portal.web import errors, headers, openapi, templating
 from portal.web.app import PortalApp
 
 PAGES = (
-    "access.views", "access.api", "accounts.views", "accounts.staff", "audit.staff", "catalog.views", "catalog.staff",
+    "access.views", "access.api", "accounts.views", "accounts.staff", "audit.staff", "catalog.views",
+    "cards.views", "cards.staff",
     "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "factors.views", "identity.views",
     "logins.views", "licensing.views", "visits.views",
     "drafting.staff", "publishing.staff", "reviews.staff", "annulments.views", "annulments.staff", "signing.views",
@@ -70,7 +71,7 @@ def create_app(settings: Settings) -> PortalApp:
     app.url_map.strict_slashes = False
     errors.install(app)
     hub_api.install(app)
-    templating.install(app, markdown=markup.markdown)
+    templating.install(app, markdown=markup.markdown, card=markup.card)
     headers.secure(app, https=settings.is_secure)
     app.after_request(web.stamp_request)
     for name in PAGES:

@@ -1,4 +1,4 @@
-"""What operators do with the files of models: publish a folder, mirror a repository, release what was uploaded."""
+"""What operators do with models and their cards: publish a folder, mirror a repository, release, take a card in."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -99,3 +99,31 @@ def models_release(name: str, revision: str, license_slug: str, allowed: tuple[s
             now=utcnow(),
         )  # fmt: skip
         click.echo(f"{name}@{row.revision}")
+
+
+@click.group()
+def cards() -> None:
+    """Model cards."""
+
+
+@cards.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("name", metavar="NS/NAME")
+@click.option("--note", default="Taken in from a file.", help="What changed, and why; readers see it.")
+@click.option("--language", default="en", metavar="CODE", help="Of a card that renders the published one.")
+@click.option("--publish", is_flag=True, help="Publish it at once, instead of keeping a draft.")
+def cards_import(file: Path, name: str, note: str, language: str, publish: bool) -> None:
+    """Take a model card in Hub format as the draft of a model's card; one that cannot be read changes nothing."""
+    from portal.adapters import hub
+    from portal.cards import service
+
+    with work() as (session, _settings):
+        draft = service.take_in(
+            session, full_name=name, body=file.read_bytes(), note=note, check=hub.check_card, by=SYSTEM, now=utcnow(),
+            language=language,
+        )  # fmt: skip
+        if publish:
+            service.publish(
+                session, model=draft.model, shown_sha256=draft.text_sha256, by=SYSTEM, now=utcnow(), language=language
+            )
+        click.echo(f"{name}: revision {draft.number} {draft.state.value}")

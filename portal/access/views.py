@@ -1,10 +1,9 @@
 """Pages about what a person may do: the list of models, and a model with its checklist."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 from werkzeug.routing import RequestRedirect
@@ -13,7 +12,7 @@ from portal.access import service
 from portal.access.rules import Action, Decision, Reason
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
-from portal.catalog.rules import RepoKind, named, renamed_path
+from portal.catalog.rules import PREVAILING, CardState, RepoKind, named, renamed_path
 from portal.contents import service as contents
 from portal.core.clock import utcnow
 from portal.notices import service as notices
@@ -36,9 +35,17 @@ class Item:
     due_at: datetime | None = None
 
 
-def checklist(decision: Decision) -> list[Item]:
-    """Return every requirement of a decision as a line: what is missing first, then what is due, then what is met."""
-    open_ = [Item(r.code, r.state, r.message, r.remedy_text, r.url, r.due_at) for r in decision.reasons]
+def checklist(decision: Decision, model: GatedModel | None = None) -> list[Item]:
+    """Return every requirement of a decision as a line: what is missing first, then what is due, then what is met.
+
+    Args:
+        model: whose page it is; where a license is signed, its card is then shown beside the text.
+    """
+
+    def place(url: str) -> str:
+        return f"{url}?model={model.full_name}" if model is not None and url.endswith("/sign") else url
+
+    open_ = [Item(r.code, r.state, r.message, r.remedy_text, place(r.url), r.due_at) for r in decision.reasons]
     return open_ + [Item(code, "met", message) for code, message in decision.met]
 
 
@@ -91,42 +98,17 @@ def model(namespace: str, name: str, kind: str = RepoKind.MODEL) -> ResponseRetu
     }
     use = decisions[Action.INFER if found.kind is RepoKind.MODEL else Action.DOWNLOAD]
     _note_shown(use.warnings + decisions[Action.DOWNLOAD].warnings)
-    revision = catalog.current_card(db(), model=found)
+    revisions = catalog.cards_of(db(), model=found)
+    published = {row.language: row for row in reversed(revisions) if row.state is CardState.PUBLISHED}
+    revision = published.get(request.args.get("lang", "")) or published.get(PREVAILING)
     card = app_service("read_card")(catalog.card_text(db(), revision=revision)) if revision else None
     return render_template(
-        "access/model.html", model=found, items=checklist(use), download=decisions[Action.DOWNLOAD], use=use,
+        "access/model.html", model=found, items=checklist(use, found), download=decisions[Action.DOWNLOAD], use=use,
         revision=revision, card=card, release=_release(found), is_dataset=found.kind is RepoKind.DATASET,
-        base_url=settings().base_url, revisions=catalog.cards_of(db(), model=found),
+        base_url=settings().base_url, published=published,
         keeps_days=contents.days_of(db(), model_id=found.id),
     )  # fmt: skip
 
 
 def _release(found: GatedModel) -> object:
     return service.find_subject(db(), full_name=found.full_name).release
-
-
-@bp.get("/<namespace>/<name>/card/<int(max=1000000):number>")
-@bp.get("/datasets/<namespace>/<name>/card/<int(max=1000000):number>", defaults={"kind": RepoKind.DATASET})
-@public
-def card(namespace: str, name: str, number: int, kind: str = RepoKind.MODEL) -> ResponseReturnValue:
-    """Show one revision of a model's card."""
-    found = shown(kind, namespace, name)
-    revision = catalog.find_card(db(), model=found, number=number)
-    return render_template(
-        "access/card.html", model=found, revision=revision.revision, card=app_service("read_card")(revision.text)
-    )
-
-
-@bp.get("/<namespace>/<name>/card/<int(max=1000000):number>.pdf")
-@bp.get("/datasets/<namespace>/<name>/card/<int(max=1000000):number>.pdf", defaults={"kind": RepoKind.DATASET})
-@public
-def card_pdf(namespace: str, name: str, number: int, kind: str = RepoKind.MODEL) -> ResponseReturnValue:
-    """Send one revision of a model's card as a document."""
-    found = shown(kind, namespace, name)
-    revision = catalog.find_card(db(), model=found, number=number)
-    page = render_template(
-        "pdf/card.html", model=found, revision=revision.revision, card=app_service("read_card")(revision.text)
-    )
-    document: Callable[[str], bytes] = app_service("pdf")
-    headers = {"Content-Disposition": f'inline; filename="{found.name}-card-{number}.pdf"'}
-    return Response(document(page), mimetype="application/pdf", headers=headers)

@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal.catalog.rules import CardState, ModelState, RepoKind, named
+from portal.catalog.rules import PREVAILING, CardState, ModelState, RepoKind, named
 from portal.core.db import Base, append_only, enum_type
+from portal.items.rules import ItemKind, Severity
 
 
 class GatedModel(Base):
@@ -54,7 +55,11 @@ class FormerName(Base):
 
 
 class CardRevision(Base):
-    """One revision of a model card in one language: Hub-format Markdown by digest."""
+    """One revision of a model card in one language: Hub-format Markdown by digest.
+
+    Args:
+        translates_id: of a rendition in another language: the revision whose words it says in that language.
+    """
 
     __tablename__ = "card_revision"
 
@@ -62,7 +67,8 @@ class CardRevision(Base):
     public_id: Mapped[str] = mapped_column(unique=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("gated_model.id", ondelete="RESTRICT"))
     number: Mapped[int]
-    language: Mapped[str] = mapped_column(default="en")
+    language: Mapped[str] = mapped_column(default=PREVAILING)
+    translates_id: Mapped[int | None] = mapped_column(ForeignKey("card_revision.id", ondelete="RESTRICT"))
     text_sha256: Mapped[str] = mapped_column(ForeignKey("text.sha256", ondelete="RESTRICT"))
     state: Mapped[CardState] = mapped_column(enum_type(CardState, "state"), default=CardState.DRAFT)
     note: Mapped[str] = mapped_column(default="")
@@ -71,14 +77,53 @@ class CardRevision(Base):
     published_at: Mapped[datetime | None]
 
     model: Mapped[GatedModel] = relationship(lazy="joined")
+    translates: Mapped["CardRevision | None"] = relationship(remote_side="CardRevision.id")
 
     __table_args__ = (
         UniqueConstraint("model_id", "number", "language"),
+        CheckConstraint(f"(language = '{PREVAILING}') = (translates_id IS NULL)", name="translates"),
         Index(
             "uq_card_revision_draft", "model_id", "language", unique=True,
             sqlite_where=text("state = 'draft'"), postgresql_where=text("state = 'draft'"),
         ),
     )  # fmt: skip
+
+
+@append_only()
+class CardItem(Base):
+    """One thing that a published card revision says, taken from its text when it was published."""
+
+    __tablename__ = "card_item"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    revision_id: Mapped[int] = mapped_column(ForeignKey("card_revision.id", ondelete="RESTRICT"))
+    stable_key: Mapped[str]
+    kind: Mapped[ItemKind] = mapped_column(enum_type(ItemKind, "kind"))
+    severity: Mapped[Severity] = mapped_column(enum_type(Severity, "severity"))
+    wording: Mapped[str]
+    line: Mapped[int]
+
+    __table_args__ = (UniqueConstraint("revision_id", "stable_key"),)
+
+
+@append_only()
+class CardItemClause(Base):
+    """A license clause that an item stands behind."""
+
+    __tablename__ = "card_item_clause"
+
+    item_id: Mapped[int] = mapped_column(ForeignKey("card_item.id", ondelete="RESTRICT"), primary_key=True)
+    clause_id: Mapped[int] = mapped_column(ForeignKey("clause.id", ondelete="RESTRICT"), primary_key=True, index=True)
+
+
+@append_only()
+class CardItemPurpose(Base):
+    """An intended use that an item touches, itself an item of the same card."""
+
+    __tablename__ = "card_item_purpose"
+
+    item_id: Mapped[int] = mapped_column(ForeignKey("card_item.id", ondelete="RESTRICT"), primary_key=True)
+    purpose_id: Mapped[int] = mapped_column(ForeignKey("card_item.id", ondelete="RESTRICT"), primary_key=True)
 
 
 @append_only()

@@ -15,6 +15,10 @@ RESERVED = frozenset(
     playground readyz report reset resolve settings signup spaces staff static transparency v1 verify""".split()  # noqa: SIM905
 )
 
+# The language of the card that counts; a card in another one renders it.
+PREVAILING = "en"
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})?")
+
 
 class RepoKind(StrEnum):
     """What a repository holds; the value is how its addresses begin under ``/api``."""
@@ -123,6 +127,14 @@ def renamed_path(path: str, name: str) -> str:
     parts = [part for part in path.split("/") if part]
     rest = parts[3:] if parts[0] == RepoKind.DATASET else parts[2:]
     return "/" + "/".join([name, *rest])
+
+
+def check_language(language: str) -> str:
+    """Return the code of a card's language, or raise `Invalid`."""
+    if not LANGUAGE.fullmatch(language):
+        message = "Write the code of a language, such as fr or zh-Hant."
+        raise Invalid("card_language", message, field="language")
+    return language
 
 
 def difference(old: str, new: str) -> list[tuple[str, str]]:

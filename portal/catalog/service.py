@@ -9,26 +9,38 @@ from sqlalchemy.orm import Session
 
 from portal.audit import service as audit
 from portal.audit.rules import CardDrafted, CardPublished, ModelPublished
-from portal.catalog.models import CardRevision, FormerName, GatedModel, Release
+from portal.catalog.models import (
+    CardItem,
+    CardItemClause,
+    CardItemPurpose,
+    CardRevision,
+    FormerName,
+    GatedModel,
+    Release,
+)
 from portal.catalog.rules import (
     CARD,
     MODEL,
+    PREVAILING,
     CardAction,
     CardState,
     ModelAction,
     ModelRenamed,
     ModelState,
     can_be_name,
+    check_language,
     named,
     parts_of,
     split_name,
 )  # fmt: skip
 from portal.clauses import service as clauses
-from portal.clauses.models import Text
+from portal.clauses.models import Clause, Text
 from portal.core.actor import Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid, NotFound
 from portal.core.ids import public_id
+from portal.items import rules as items
+from portal.items.rules import Item
 
 CARD_MAX = 400_000
 
@@ -173,7 +185,7 @@ def release_of(session: Session, *, model: GatedModel, revision: str) -> Release
     return session.scalar(sa.select(Release).where(Release.model_id == model.id, Release.revision == revision))
 
 
-def current_card(session: Session, *, model: GatedModel, language: str = "en") -> CardRevision | None:
+def current_card(session: Session, *, model: GatedModel, language: str = PREVAILING) -> CardRevision | None:
     """Return the published card revision of a model."""
     return session.scalar(
         sa.select(CardRevision).where(
@@ -191,7 +203,7 @@ def card_text(session: Session, *, revision: CardRevision) -> str:
 def card_texts(session: Session, *, models: Sequence[GatedModel]) -> dict[int, str]:
     """Return the words of the published cards of models, by model id."""
     query = sa.select(CardRevision.model_id, Text.body).join(Text, Text.sha256 == CardRevision.text_sha256)
-    query = query.where(CardRevision.language == "en", CardRevision.state == CardState.PUBLISHED)
+    query = query.where(CardRevision.language == PREVAILING, CardRevision.state == CardState.PUBLISHED)
     rows = session.execute(query.where(CardRevision.model_id.in_([model.id for model in models])))
     return {model_id: body.decode() for model_id, body in rows}
 
@@ -214,26 +226,35 @@ def cards_of(session: Session, *, model: GatedModel) -> Sequence[CardRevision]:
     return session.scalars(query).all()
 
 
-def draft_of(session: Session, *, model: GatedModel) -> CardRevision | None:
-    """Return the draft of a model's card, if there is one."""
-    query = sa.select(CardRevision).where(CardRevision.model_id == model.id, CardRevision.state == CardState.DRAFT)
-    return session.scalar(query)
+def draft_of(session: Session, *, model: GatedModel, language: str = PREVAILING) -> CardRevision | None:
+    """Return the draft of a model's card in a language, if there is one."""
+    query = sa.select(CardRevision).where(CardRevision.model_id == model.id, CardRevision.language == language)
+    return session.scalar(query.where(CardRevision.state == CardState.DRAFT))
 
 
 def save_draft(
-    session: Session, *, model: GatedModel, text: str, note: str, by: Actor, now: datetime, language: str = "en"
+    session: Session, *, model: GatedModel, text: str, note: str, by: Actor, now: datetime, language: str = PREVAILING
 ) -> CardRevision:
     """Keep a draft of the next card revision; saving again replaces the draft's words.
 
+    A draft in another language renders the published card, and its items say the same under the same keys.
+
     Raises:
-        Invalid: the text is empty or larger than 400,000 characters.
+        Invalid: the text is empty, larger than 400,000 characters, or an item in it is wrong.
+        Conflict: there is no published card yet that a card in another language could render.
     """
     text = text.replace("\r\n", "\n")
-    if not text.strip() or len(text) > CARD_MAX:
-        raise Invalid("card_length", f"A card has between 1 and {CARD_MAX:,} characters.", field="text")
+    if not text.strip() or len(text) > CARD_MAX or "\0" in text:
+        raise Invalid("card_length", f"A card has between 1 and {CARD_MAX:,} characters, no NUL.", field="text")
     hold(session, GatedModel.id, model.id)  # or somebody could be publishing what is written here
+    rendered = _rendered(session, model, check_language(language))
+    said = items.parse(text)
+    named_clauses = {key for item in said for key in item.clauses}
+    items.check_clauses(said, frozenset(clauses.ids_of(session, keys=named_clauses)))
+    if rendered is not None:
+        items.check_rendition(items_of(session, revision=rendered), said, language)
     sha256 = clauses.store_text(session, body=text.encode())
-    draft = draft_of(session, model=model)
+    draft = draft_of(session, model=model, language=language)
     if draft is None:
         last = session.scalar(sa.select(sa.func.max(CardRevision.number)).where(CardRevision.model_id == model.id)) or 0
         draft = CardRevision(
@@ -243,19 +264,30 @@ def save_draft(
         session.add(draft)
         event = CardDrafted(subject=model.public_id, number=draft.number)
         audit.record(session, event, by=by, now=now)
-    draft.text_sha256, draft.note = sha256, note
+    draft.text_sha256, draft.note, draft.translates = sha256, note, rendered
     session.flush()
     return draft
 
 
-def publish_card(session: Session, *, model: GatedModel, shown_sha256: str, by: Actor, now: datetime) -> CardRevision:
-    """Publish the draft exactly as it was previewed; the revision before stays readable.
+def _rendered(session: Session, model: GatedModel, language: str) -> CardRevision | None:
+    if language == PREVAILING:
+        return None
+    card = current_card(session, model=model)
+    if card is None:
+        raise Conflict("card_missing", f"{model.full_name} has no published card in {PREVAILING!r} to render.")
+    return card
+
+
+def publish_card(
+    session: Session, *, model: GatedModel, shown_sha256: str, by: Actor, now: datetime, language: str = PREVAILING
+) -> CardRevision:
+    """Publish the draft exactly as it was previewed, and its items with it; the revision before stays readable.
 
     Raises:
         Conflict: there is no draft, or it changed since it was previewed.
     """
     hold(session, GatedModel.id, model.id)
-    draft = draft_of(session, model=model)
+    draft = draft_of(session, model=model, language=language)
     if draft is None:
         raise Conflict("draft_missing", "There is no draft to publish. Write one first.")
     if draft.text_sha256 != shown_sha256:
@@ -263,12 +295,54 @@ def publish_card(session: Session, *, model: GatedModel, shown_sha256: str, by: 
     before = current_card(session, model=model, language=draft.language)
     if before is not None:
         before.state = CARD.next(before.state, CardAction.SUPERSEDE)
+        session.flush()
     draft.state = CARD.next(draft.state, CardAction.PUBLISH)
     draft.published_at = now
     publish_model(model)
     session.flush()
+    _keep_items(session, draft)
     audit.record(session, CardPublished(subject=model.public_id, number=draft.number), by=by, now=now)
     return draft
+
+
+def _keep_items(session: Session, revision: CardRevision) -> None:
+    said = items.parse(card_text(session, revision=revision))
+    known = clauses.ids_of(session, keys={key for item in said for key in item.clauses})
+    rows = {
+        item.key: CardItem(
+            revision_id=revision.id, stable_key=item.key, kind=item.kind, severity=item.severity, wording=item.wording,
+            line=item.line,
+        )
+        for item in said
+    }  # fmt: skip
+    session.add_all(rows.values())
+    session.flush()
+    for item in said:
+        at = rows[item.key].id
+        session.add_all(CardItemClause(item_id=at, clause_id=one) for key in item.clauses for one in known.get(key, ()))
+        session.add_all(CardItemPurpose(item_id=at, purpose_id=rows[key].id) for key in item.purposes)
+    session.flush()
+
+
+def items_of(session: Session, *, revision: CardRevision) -> list[Item]:
+    """Return what a published card revision says, one thing at a time, in its order."""
+    mine = sa.select(CardItem.id).where(CardItem.revision_id == revision.id)
+    links = sa.select(CardItemClause.item_id, Clause.stable_key).join(Clause, Clause.id == CardItemClause.clause_id)
+    touches = sa.select(CardItemPurpose.item_id, CardItem.stable_key)
+    touches = touches.join(CardItem, CardItem.id == CardItemPurpose.purpose_id)
+    behind, purposes = dict[int, list[str]](), dict[int, list[str]]()
+    for item_id, key in session.execute(links.where(CardItemClause.item_id.in_(mine)).distinct()):
+        behind.setdefault(item_id, []).append(key)
+    for item_id, key in session.execute(touches.where(CardItemPurpose.item_id.in_(mine))):
+        purposes.setdefault(item_id, []).append(key)
+    rows = session.scalars(sa.select(CardItem).where(CardItem.revision_id == revision.id).order_by(CardItem.line))
+    return [
+        Item(
+            row.stable_key, row.kind, row.severity, row.wording, tuple(sorted(behind.get(row.id, ()))),
+            tuple(sorted(purposes.get(row.id, ()))), row.line,
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def sync_card(session: Session, *, full_name: str, text: str, by: Actor, now: datetime) -> bool:
@@ -300,8 +374,8 @@ def find_any_model(session: Session, *, full_name: str) -> GatedModel:
 def all_models(session: Session) -> list[tuple[GatedModel, CardRevision | None, CardRevision | None]]:
     """Return every model with its published card revision and its draft."""
     models = session.scalars(sa.select(GatedModel).order_by(GatedModel.namespace, GatedModel.name)).all()
-    live = sa.select(CardRevision).where(CardRevision.state != CardState.SUPERSEDED, CardRevision.language == "en")
-    rows = session.scalars(live).all()
+    live = sa.select(CardRevision).where(CardRevision.state != CardState.SUPERSEDED)
+    rows = session.scalars(live.where(CardRevision.language == PREVAILING)).all()
     published = {r.model_id: r for r in rows if r.state is CardState.PUBLISHED}
     drafts = {r.model_id: r for r in rows if r.state is CardState.DRAFT}
     return [(model, published.get(model.id), drafts.get(model.id)) for model in models]

@@ -1,6 +1,6 @@
 """Keeping exact texts, knowing their clauses, and telling how two texts differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, zip_longest
 
@@ -208,6 +208,21 @@ def carry_over(session: Session, *, family: str, from_sha256: str, old_sha256: s
     said = described(session, from_sha256=from_sha256, to_sha256=old_sha256)
     kept = {key: told for key, told in said.items() if told[0] in rules.choices(proposed.get(key, Relation.SAME))}
     describe(session, family=family, from_sha256=from_sha256, to_sha256=new_sha256, changes=kept)
+
+
+def keys_of(session: Session, *, sha256: str) -> list[str]:
+    """Return the keys of the clauses of a stored text, in its order."""
+    query = sa.select(Clause.stable_key).join(ClauseText, ClauseText.clause_id == Clause.id)
+    return list(session.scalars(query.where(ClauseText.text_sha256 == sha256).order_by(ClauseText.ordinal)))
+
+
+def ids_of(session: Session, *, keys: Collection[str]) -> dict[str, list[int]]:
+    """Return, by key, the clauses of all families that have it: one key means the same in each."""
+    query = sa.select(Clause.stable_key, Clause.id).where(Clause.stable_key.in_(keys)).order_by(Clause.id)
+    found: dict[str, list[int]] = {}
+    for key, clause_id in session.execute(query) if keys else ():
+        found.setdefault(key, []).append(clause_id)
+    return found
 
 
 def kinds_of(session: Session, *, family: str) -> dict[str, ClauseKind]:

@@ -5,6 +5,9 @@ from importlib.metadata import version as version_of
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from portal.catalog import service as catalog
+from portal.catalog.models import CardRevision
+from portal.catalog.rules import ModelState
 from portal.clauses import service as clauses
 from portal.clauses.rules import outline, side_by_side
 from portal.core.clock import utcnow
@@ -37,7 +40,9 @@ def sign(slug: str, number: str) -> ResponseReturnValue:
     except Invalid as error:
         return _page(version, form, error)
     except Conflict as error:
-        error.url = error.url or url_for(".sign", slug=slug, number=number, lang=_language(), next=_next())
+        error.url = error.url or url_for(
+            ".sign", slug=slug, number=number, lang=_language(), next=_next(), model=_model()
+        )
         raise
     return _bind(version, form) if form.read("confirmed") else _confirm(version, form)
 
@@ -51,12 +56,25 @@ def _next() -> str | None:
     return local_path(request.args.get("next", ""), "") or None
 
 
+def _model() -> str | None:
+    """Return the name of the model whose page sent the visitor here to sign."""
+    return request.args.get("model") or None
+
+
+def _card() -> CardRevision | None:
+    """Return the card of that model, which is shown beside the text and noted in the ceremony."""
+    model = catalog.called(db(), full_name=_model() or "")
+    return catalog.current_card(db(), model=model) if model and model.state is not ModelState.DRAFT else None
+
+
 def _elsewhere(version: LicenseVersion) -> ResponseReturnValue | None:
     """Lead on to the newest version, which is the one to sign, or to the signature there is."""
     newest = licensing.published(db(), license_id=version.license_id)[0]
     if newest.id != version.id:
         slug, number = version.license.slug, newest.number
-        return redirect(url_for(".sign", slug=slug, number=number, lang=_language() or None, next=_next()), 303)
+        return redirect(
+            url_for(".sign", slug=slug, number=number, lang=_language() or None, next=_next(), model=_model()), 303
+        )
     signature = service.signed_for_good(db(), by=actor(), version_id=version.id, now=utcnow())
     if signature is None:
         return None
@@ -65,7 +83,11 @@ def _elsewhere(version: LicenseVersion) -> ResponseReturnValue | None:
 
 def _page(version: LicenseVersion, form: SignForm, error: Invalid | None = None) -> ResponseReturnValue:
     shown = licensing.rendition(version, _language())
-    ceremony = service.open_ceremony(db(), by=actor(), version_id=version.id, language=shown.language, now=utcnow())
+    card = _card()
+    ceremony = service.open_ceremony(
+        db(), by=actor(), version_id=version.id, language=shown.language, now=utcnow(),
+        card_sha256=card.text_sha256 if card else None,
+    )  # fmt: skip
     owed = [part for _, part in service.restrictions(db(), sha256=shown.text_sha256)]
     form.nonce.data, form.shown_digest.data, form.confirmed.data = ceremony.nonce, shown.text_sha256, ""
     change = service.change_for(db(), by=actor(), version=version, language=shown.language)
@@ -74,6 +96,7 @@ def _page(version: LicenseVersion, form: SignForm, error: Invalid | None = None)
         "signing/sign.html", version=version, shown=shown, form=form, owed=owed, change=change, consent=rules.CONSENT,
         passages=outline(clauses.text_of(db(), sha256=shown.text_sha256)), promise=rules.promise, problems=problems,
         rows=side_by_side(change.deltas) if change else [], expires_at=ceremony.expires_at, back=_next(),
+        card=card, asked_for=_model(), said=catalog.items_of(db(), revision=card) if card else [],
     )  # fmt: skip
     return page, 422 if error else 200
 

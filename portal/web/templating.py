@@ -14,12 +14,12 @@ from portal.web.app import actor, request_id, settings
 PORTAL_NAME = "BLOOM Portal"
 
 
-def install(app: Flask, *, markdown: Callable[[str], str]) -> None:
+def install(app: Flask, *, markdown: Callable[[str], str], card: Callable[[str], str]) -> None:
     """Give an app's templates their globals and filters.
 
     Args:
         app: the control plane.
-        markdown: turns Markdown into HTML that is safe to show.
+        markdown, card: turn Markdown, and that of a model card, into HTML that is safe to show.
     """
 
     def context() -> dict[str, Any]:
@@ -29,16 +29,16 @@ def install(app: Flask, *, markdown: Callable[[str], str]) -> None:
             "contact": known.contact,
         }  # fmt: skip
 
-    def as_markdown(text: str) -> Markup:
+    def safe(render: Callable[[str], str]) -> Callable[[str], Markup]:
         # The renderer sanitizes; nothing else in the portal marks text as safe.
-        return Markup(markdown(text))  # noqa: S704
+        return lambda text: Markup(render(text))  # noqa: S704
 
     def as_stamp(moment: datetime | None) -> str:
         return stamp(moment) if moment else ""
 
     app.context_processor(context)
     app.jinja_env.globals["csrf_token"] = generate_csrf
-    app.jinja_env.filters["markdown"] = as_markdown
+    app.jinja_env.filters.update(markdown=safe(markdown), card=safe(card))
     app.jinja_env.filters["stamp"] = as_stamp
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

@@ -23,7 +23,8 @@ LICENSE = "/licenses/bloom-rail"
 MEMBER = {
     "home": "/", "model": f"/{MODEL}", "card-only": "/bigscience/bloom", "tree": f"/{MODEL}/tree/main",
     "blob": f"/{MODEL}/blob/main/config.json", "commits": f"/{MODEL}/commits/main",
-    "datasets": "/datasets", "card": f"/{MODEL}/card/1",
+    "datasets": "/datasets", "card": f"/{MODEL}/card/1", "card-items": "/bigscience/bloom/card/1",
+    "sign-beside-a-card": f"{LICENSE}/1.1.0/sign?model=bigscience/bloom",
     "licenses": "/licenses/", "license": LICENSE, "version": f"{LICENSE}/1.1.0",
     "version-zh": f"{LICENSE}/1.1.0?lang=zh",
     "difference": f"{LICENSE}/1.0.0...1.1.0", "sign": f"{LICENSE}/1.1.0/sign", "settings": "/settings/",
@@ -48,7 +49,9 @@ NOBODY = {
 STAFF = {
     "console": "/staff/", "staff-licenses": "/staff/licenses", "staff-draft": "/staff/licenses/bloom-rail/draft",
     "staff-version": "/staff/licenses/bloom-rail/1.1.0", "staff-cards": "/staff/cards",
-    "staff-card-edit": f"/staff/cards/{MODEL}/edit", "staff-people": "/staff/people", "staff-cases": "/staff/cases",
+    "staff-card-edit": f"/staff/cards/{MODEL}/edit", "staff-card-review": f"/staff/cards/{MODEL}/review",
+    "staff-card-render": f"/staff/cards/{MODEL}/edit?lang=fr",
+    "staff-people": "/staff/people", "staff-cases": "/staff/cases",
     "staff-campaigns": "/staff/campaigns", "staff-usage": "/staff/usage", "staff-audit": "/staff/audit",
     "staff-proposals": "/staff/proposals",
     "staff-second-looks": "/staff/licenses/reviews",

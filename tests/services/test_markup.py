@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portal.adapters.markup import ATTRIBUTES, REL, TAGS, markdown
+from portal.adapters.markup import ATTRIBUTES, REL, TAGS, _without_pictures, card, markdown
 from portal.clauses.rules import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,8 +90,9 @@ def assert_safe(html: str) -> None:
 
 @pytest.mark.parametrize("text", VECTORS)
 def test_nothing_runs_and_nothing_is_fetched(text: str) -> None:
-    for around in (text, f"before\n\n{text}\n\nafter", f"> {text}", f"- {text}"):
+    for around in (text, f"before\n\n{text}\n\nafter", f"> {text}", f"- {text}", f"<div>\n\n{text}\n\n</div>"):
         assert_safe(markdown(around))
+        assert_safe(card(around))
 
 
 @settings(max_examples=150, deadline=None)
@@ -144,7 +145,7 @@ def test_a_text_answers_to_no_name_of_the_page(name: str) -> None:
     assert 'id="mine"' in markdown("## Mine {#mine}")
 
 
-@pytest.mark.parametrize("key", ["1", "a" * 101, "a'b", "é", "a/b"])
+@pytest.mark.parametrize("key", ["1", "a" * 101, "a'b", "_a", "a/b"])
 def test_odd_anchors_are_dropped(key: str) -> None:
     assert "id=" not in markdown(f'<div id="{key}">x</div>')
 
@@ -176,6 +177,48 @@ def test_a_picture_is_a_link_that_nobody_has_to_follow() -> None:
     assert ">picture</a>" in markdown("![](x.png)")
     badge = markdown("[![CI](https://a.example/b.svg)](https://c.example)")
     assert badge == '<p><a href="https://c.example" rel="noopener nofollow ugc">CI</a></p>'
+
+
+@pytest.mark.parametrize(
+    ("tag", "shown"),
+    [
+        ('<img src="https://a.example/x.png" alt="A plot">', '<a href="https://a.example/x.png">A plot</a>'),
+        ("<IMG SRC=https://a.example/x.png>", '<a href="https://a.example/x.png">picture</a>'),
+        ("""<img alt='<b> & "q"' src='/x.png'/>""", '<a href="/x.png">&lt;b&gt; &amp; "q"</a>'),
+        ('<a href="https://c.example"><img src="/b.svg" alt="CI"></a>', '<a href="https://c.example">CI</a>'),
+        ('<img alt="No source">', "No source"),
+        ('<img src="javascript:alert(1)" alt="x">', "<a>x</a>"),
+        ("`<img src=x>`", "<code>&lt;img src=x&gt;</code>"),
+    ],
+)  # fmt: skip
+def test_a_picture_that_is_a_tag_is_a_link_as_well(tag: str, shown: str) -> None:
+    assert shown in markdown(f"Look: {tag}").replace(f' rel="{REL}"', "")
+
+
+@pytest.mark.timeout(60)  # looked for anew from each of them to the end, this would take hours
+def test_tags_that_never_end_are_left_soon() -> None:
+    for text in ('<img "' * 60_000, "<img " * 60_000, "<img '\"" * 60_000):
+        assert _without_pictures(text) == text
+
+
+def test_formulas_keep_their_marks_and_prices_are_none() -> None:
+    html = markdown(r"From $5 to $10: $a_i * b_i * c_{\{x\}}$ and $$\sum_i x_i$$.")
+    assert html == (r"<p>From $5 to $10: <code>$a_i * b_i * c_{\{x\}}$</code> and <code>$$\sum_i x_i$$</code>.</p>")
+
+
+def test_a_card_has_the_anchors_that_its_contents_lead_to() -> None:
+    html = card(
+        '[a](#uses--limits)\n\n## Uses & Limits\n\n## Uses & Limits\n\n## Límites\n\n<a name="old"></a>\n\n## Main'
+    )
+    assert re.findall(r'id="([^"]*)"', html) == ["uses--limits", "uses--limits-1", "límites", "old"]
+    assert "id=" not in markdown("## Uses & Limits")
+    assert '<li id="risk.bias"><strong>risk.bias</strong>' in card("- **risk.bias**: It is biased.")
+
+
+def test_markdown_goes_on_inside_boxes() -> None:
+    html = card('<div align="center">\n\n# Title\n\n**bold**\n\n</div>\n\nafter')
+    assert '<h2 id="title">Title</h2>' in html
+    assert "<strong>bold</strong>" in html
 
 
 @pytest.mark.parametrize(

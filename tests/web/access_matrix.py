@@ -7,12 +7,14 @@ let in and the input was not; 409 that there is nothing to act on. ``/readyz`` a
 worker run in this test; so does ``/v1/completions`` once a caller is admitted.
 """
 
+COMPARED = "/<namespace>/<name>/card/<int(max=1000000):old>...<int(max=1000000):new>"
 PAGES = {
     "GET /": "200 200 200 200 200 200 200 200",
     "GET /<namespace>/<name>": "200 200 200 200 200 200 200 200",
     "GET /<namespace>/<name>/blob/<path:rest>": "303 403 200 403 403 403 403 403",
     "GET /<namespace>/<name>/card/<int(max=1000000):number>": "200 200 200 200 200 200 200 200",
     "GET /<namespace>/<name>/card/<int(max=1000000):number>.pdf": "200 200 200 200 200 200 200 200",
+    f"GET {COMPARED}": "200 200 200 200 200 200 200 200",
     "GET /<namespace>/<name>/commits/<path:rest>": "200 200 200 200 200 200 200 200",
     "GET /<namespace>/<name>/tree/<path:rest>": "200 200 200 200 200 200 200 200",
     "GET /datasets": "200 200 200 200 200 200 200 200",
@@ -20,6 +22,7 @@ PAGES = {
     "GET /datasets/<namespace>/<name>/blob/<path:rest>": "303 403 200 403 403 403 403 403",
     "GET /datasets/<namespace>/<name>/card/<int(max=1000000):number>": "200 200 200 200 200 200 200 200",
     "GET /datasets/<namespace>/<name>/card/<int(max=1000000):number>.pdf": "200 200 200 200 200 200 200 200",
+    f"GET /datasets{COMPARED}": "200 200 200 200 200 200 200 200",
     "GET /datasets/<namespace>/<name>/commits/<path:rest>": "200 200 200 200 200 200 200 200",
     "GET /datasets/<namespace>/<name>/tree/<path:rest>": "200 200 200 200 200 200 200 200",
     "GET /appeal/<ref>": "303 404 404 200 404 404 404 404",
@@ -134,6 +137,10 @@ PAGES = {
     "POST /staff/cards/<namespace>/<name>/edit": "401 403 403 403 403 422 403 422",
     "GET /staff/cards/<namespace>/<name>/preview": "303 403 403 403 403 200 403 200",
     "POST /staff/cards/<namespace>/<name>/preview": "401 403 403 403 403 409 403 409",
+    "GET /staff/cards/<namespace>/<name>/review": "303 403 403 403 403 200 403 200",
+    "POST /staff/cards/<namespace>/<name>/review": "401 403 403 403 403 422 403 422",
+    "GET /staff/cards/datasets/<namespace>/<name>/review": "303 403 403 403 403 200 403 200",
+    "POST /staff/cards/datasets/<namespace>/<name>/review": "401 403 403 403 403 422 403 422",
     "GET /staff/cards/datasets/<namespace>/<name>/edit": "303 403 403 403 403 200 403 200",
     "POST /staff/cards/datasets/<namespace>/<name>/edit": "401 403 403 403 403 422 403 422",
     "GET /staff/cards/datasets/<namespace>/<name>/preview": "303 403 403 403 403 200 403 200",

@@ -263,6 +263,10 @@ APPEND_ONLY = {
         ["confirmed_by", "executed_at", "undone_at", "undone_by"],
     ),
     "blob": (["parameters", "sha256", "size", "stored_at"], []),
+    "card_item": (["id", "kind", "line", "revision_id", "severity", "stable_key", "wording"], []),
+    "card_item_clause": (["clause_id", "item_id"], []),
+    "card_item_purpose": (["item_id", "purpose_id"], []),
+    "card_review": (["at", "by", "id", "next_at", "note", "revision_id"], []),
     "case_finding": (["at", "breach", "case_id", "id"], []),
     "case_link": (["case_id", "kind", "ref"], []),
     "case_note": (["at", "author", "case_id", "id", "words"], []),
@@ -890,6 +894,7 @@ def upgrade() -> None:
         sa.Column("model_id", sa.Integer(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("language", sa.String(), nullable=False),
+        sa.Column("translates_id", sa.Integer(), nullable=True),
         sa.Column("text_sha256", sa.String(), nullable=False),
         sa.Column(
             "state",
@@ -902,11 +907,15 @@ def upgrade() -> None:
         sa.Column("created_at", Utc(), nullable=False),
         sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("published_at", Utc(), nullable=True),
+        sa.CheckConstraint("(language = 'en') = (translates_id IS NULL)", name=op.f("ck_card_revision_translates")),
         sa.ForeignKeyConstraint(
             ["model_id"], ["gated_model.id"], name=op.f("fk_card_revision_model_id"), ondelete="RESTRICT"
         ),
         sa.ForeignKeyConstraint(
             ["text_sha256"], ["text.sha256"], name=op.f("fk_card_revision_text_sha256"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["translates_id"], ["card_revision.id"], name=op.f("fk_card_revision_translates_id"), ondelete="RESTRICT"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_card_revision")),
         sa.UniqueConstraint("model_id", "number", "language", name=op.f("uq_card_revision_model_id_number_language")),
@@ -1957,6 +1966,55 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_backtest_rule_id"), "backtest", ["rule_id"], unique=False)
     op.create_table(
+        "card_item",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("revision_id", sa.Integer(), nullable=False),
+        sa.Column("stable_key", sa.String(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum(
+                "capability",
+                "limitation",
+                "risk",
+                "evaluation",
+                "intended_use",
+                "out_of_scope",
+                "misuse",
+                name="kind",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column(
+            "severity",
+            sa.Enum("info", "caution", "safety", name="severity", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("wording", sa.String(), nullable=False),
+        sa.Column("line", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["revision_id"], ["card_revision.id"], name=op.f("fk_card_item_revision_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_card_item")),
+        sa.UniqueConstraint("revision_id", "stable_key", name=op.f("uq_card_item_revision_id_stable_key")),
+    )
+    op.create_table(
+        "card_review",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("revision_id", sa.Integer(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("next_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["revision_id"], ["card_revision.id"], name=op.f("fk_card_review_revision_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_card_review")),
+    )
+    op.create_index(op.f("ix_card_review_revision_id"), "card_review", ["revision_id"], unique=False)
+    op.create_table(
         "case_link",
         sa.Column("case_id", sa.Integer(), nullable=False),
         sa.Column(
@@ -2485,6 +2543,31 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("state NOT IN ('finished', 'cancelled')"),
         postgresql_where=sa.text("state NOT IN ('finished', 'cancelled')"),
+    )
+    op.create_table(
+        "card_item_clause",
+        sa.Column("item_id", sa.Integer(), nullable=False),
+        sa.Column("clause_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["clause_id"], ["clause.id"], name=op.f("fk_card_item_clause_clause_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["item_id"], ["card_item.id"], name=op.f("fk_card_item_clause_item_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("item_id", "clause_id", name=op.f("pk_card_item_clause")),
+    )
+    op.create_index(op.f("ix_card_item_clause_clause_id"), "card_item_clause", ["clause_id"], unique=False)
+    op.create_table(
+        "card_item_purpose",
+        sa.Column("item_id", sa.Integer(), nullable=False),
+        sa.Column("purpose_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["item_id"], ["card_item.id"], name=op.f("fk_card_item_purpose_item_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["purpose_id"], ["card_item.id"], name=op.f("fk_card_item_purpose_purpose_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("item_id", "purpose_id", name=op.f("pk_card_item_purpose")),
     )
     op.create_table(
         "ceremony",
@@ -3261,6 +3344,9 @@ def downgrade() -> None:
     op.drop_table("delivery")
     op.drop_index(op.f("ix_ceremony_user_id"), table_name="ceremony")
     op.drop_table("ceremony")
+    op.drop_table("card_item_purpose")
+    op.drop_index(op.f("ix_card_item_clause_clause_id"), table_name="card_item_clause")
+    op.drop_table("card_item_clause")
     op.drop_index(
         "uq_campaign_open",
         table_name="campaign",
@@ -3321,6 +3407,9 @@ def downgrade() -> None:
     op.drop_table("case_note")
     op.drop_index(op.f("ix_case_link_ref"), table_name="case_link")
     op.drop_table("case_link")
+    op.drop_index(op.f("ix_card_review_revision_id"), table_name="card_review")
+    op.drop_table("card_review")
+    op.drop_table("card_item")
     op.drop_index(op.f("ix_backtest_rule_id"), table_name="backtest")
     op.drop_table("backtest")
     op.drop_index(op.f("ix_appeal_message_appeal_id"), table_name="appeal_message")
