@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from portal.audit import service as audit
 from portal.campaigns import rules
 from portal.campaigns import service as campaigns
-from portal.campaigns.models import Acknowledgment, Campaign, Target
+from portal.campaigns.models import Acknowledgment, Campaign, CampaignPurpose, Target
 from portal.campaigns.rules import ENDED, Acknowledged, CampaignChanged, CampaignKind, CampaignState
 from portal.catalog import service as catalog
 from portal.catalog.models import CardRevision, GatedModel, Release
@@ -19,6 +19,7 @@ from portal.core.actor import Actor
 from portal.core.errors import Conflict, Invalid, NotFound
 from portal.core.ids import public_id
 from portal.deliveries.models import Delivery
+from portal.items.rules import compare, touched
 from portal.proofs.rules import canonical, digest
 
 
@@ -79,6 +80,31 @@ def plan(
     session.flush()
     event = CampaignChanged(campaign.public_id, campaigns.about(campaign), campaign.state.value)
     audit.record(session, event, by=by, now=now)
+    return campaign
+
+
+def plan_change(
+    session: Session, *, card: CardRevision, before: CardRevision, by: Actor, now: datetime
+) -> Campaign | None:
+    """Plan, as a draft that somebody of the staff starts, to tell of what a new card says otherwise about safety.
+
+    It is told to those whose declared use the change touches, and to those who declared none.
+
+    Args:
+        card: the card that was just published.
+        before: the one that it follows on.
+    """
+    said = compare(catalog.items_of(session, revision=before), catalog.items_of(session, revision=card))
+    grave = [change for change in said if change.is_grave]
+    if not grave:
+        return None
+    campaign = plan(
+        session, kind=CampaignKind.LIMITATION, model=card.model.full_name, revision="", words=rules.change_words(grave),
+        answer_by=now + rules.ANSWER, by=by, now=now,
+    )  # fmt: skip
+    for key in sorted(touched(grave) or ()):
+        session.add(CampaignPurpose(campaign_id=campaign.id, stable_key=key))
+    session.flush()
     return campaign
 
 

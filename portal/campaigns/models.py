@@ -62,6 +62,16 @@ class Campaign(Base):
     )  # fmt: skip
 
 
+@append_only()
+class CampaignPurpose(Base):
+    """An intended use that a changed limitation touches; of a campaign without any, it touches all."""
+
+    __tablename__ = "campaign_purpose"
+
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id", ondelete="RESTRICT"), primary_key=True)
+    stable_key: Mapped[str] = mapped_column(primary_key=True)
+
+
 class Target(Base):
     """Somebody whom a campaign asks; how far they came follows from signatures, words and notices."""
 

@@ -1,6 +1,6 @@
 """How those whom something concerns are asked, reminded and counted, until the campaign is over."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -8,6 +8,7 @@ from enum import StrEnum
 from portal.audit.rules import Event
 from portal.core.errors import Conflict, Invalid
 from portal.core.machine import Machine
+from portal.items.rules import ItemChange
 
 SECOND_BEFORE = timedelta(days=14)
 QUIET = timedelta(days=7)
@@ -15,6 +16,7 @@ YEAR = timedelta(days=365)
 WAVES = 2
 REASON_MAX = 500
 WORDS_MAX = 4_000
+ANSWER = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -220,12 +222,30 @@ def check_cut_over(facts: CutOver, now: datetime) -> None:
         raise Conflict("cut_over_early", "It cannot be cut over yet. This has to be true first: " + " ".join(lacking))
 
 
+def is_touched(uses: Collection[str], declared: Collection[str]) -> bool:
+    """Say whether a changed limitation concerns somebody: who declared nothing may do anything with a model."""
+    return not uses or not declared or not set(uses).isdisjoint(declared)
+
+
 def check_reason(reason: str) -> str:
     """Return why somebody is not counted, as it is kept, or raise `Invalid`."""
     kept = reason.strip()
     if not kept or len(kept) > REASON_MAX or not kept.isprintable():
         raise Invalid("reason_missing", f"Say why, in one line of at most {REASON_MAX} characters.", field="reason")
     return kept
+
+
+HOW = {"added": "New", "changed": "Changed", "removed": "No longer in the card"}
+
+
+def change_words(changes: Sequence[ItemChange]) -> str:
+    """Write what those whom it touches are told of a card that says something else about safety."""
+    lines = ["What the card says about safety changed:"]
+    for change in changes:
+        one = change.new or change.old
+        lines.append(f"{HOW[change.kind]}: {one.name}. {one.wording}" if one else "")
+    words = "\n".join(lines)
+    return words if len(words) <= WORDS_MAX else f"{words[: WORDS_MAX - 30]}… and more, see the card."
 
 
 def check_words(words: str) -> str:

@@ -14,7 +14,7 @@ from portal.accounts.models import Profile, User
 from portal.accounts.rules import Standing
 from portal.audit import service as audit
 from portal.campaigns import rules
-from portal.campaigns.models import Acknowledgment, Campaign, Target
+from portal.campaigns.models import Acknowledgment, Campaign, CampaignPurpose, Target
 from portal.campaigns.rules import (
     ENDED,
     CampaignAction,
@@ -32,6 +32,7 @@ from portal.core.db import among, hold
 from portal.core.errors import Conflict, NotFound
 from portal.core.ids import public_id
 from portal.deliveries import service as deliveries
+from portal.entitlements import service as entitlements
 from portal.licensing import service as licensing
 from portal.licensing.models import LicenseVersion
 from portal.licensing.rules import WEIGHT, Materiality, VersionState, state_at
@@ -306,14 +307,24 @@ def join(session: Session, campaign: Campaign) -> bool:
     return bool(found)
 
 
+def purposes_of(session: Session, *, campaign: Campaign) -> frozenset[str]:
+    """Return the intended uses that a changed limitation touches; none stands for all."""
+    query = sa.select(CampaignPurpose.stable_key).where(CampaignPurpose.campaign_id == campaign.id)
+    return frozenset(session.scalars(query))
+
+
 def concerned(session: Session, *, campaign: Campaign) -> list[int]:
     """Return, in order of their ids, the people with an open account whom a limitation or a correction concerns.
 
-    A correction concerns whoever holds a copy of its release; a limitation whoever holds or used any of its model.
+    A correction concerns whoever holds a copy of its release; a limitation whoever holds or used any of its model,
+    but for those who declared other uses than it touches.
     """
     if campaign.card is not None:
         releases = [one.id for one in catalog.releases_of(session, model_id=campaign.card.model_id)]
         people = {*deliveries.holders(session, release_ids=releases), *usage.users_of(session, release_ids=releases)}
+        uses = purposes_of(session, campaign=campaign)
+        declared = entitlements.declared(session, model_id=campaign.card.model_id) if uses else {}
+        people = {one for one in people if rules.is_touched(uses, declared.get(one, frozenset()))}
     else:
         people = set(deliveries.holders(session, release_ids=[campaign.release_id or 0]))
     query = sa.select(User.id).where(among(User.id, people), User.standing != Standing.CLOSED)

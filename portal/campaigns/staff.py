@@ -268,6 +268,7 @@ def _campaign(found: Campaign, form: ExemptForm) -> ResponseReturnValue:
     states = seen["states"]
     page = render_template(
         "campaigns/campaign.html", campaign=found, name=service.subject_of(found), come=_come(found), form=form,
+        uses=sorted(service.purposes_of(db(), campaign=found)),
         unreached=sum(states.get(state, 0) for state in UNREACHED), share=unreached_share(states),
         due=due, total=sum(states.values()), second=second_at(started, due) if started and due else None,
         steps=[(action, words) for action, words in STEPS.items() if _may_be_taken(found, action)],

@@ -7,6 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from portal.acknowledgments import service as acknowledgments
 from portal.audit import service as audit
 from portal.cards import rules
 from portal.cards.models import CardReview
@@ -135,9 +136,13 @@ def draft(session: Session, *, model: GatedModel, language: str) -> CardRevision
 def publish(
     session: Session, *, model: GatedModel, shown_sha256: str, by: Actor, now: datetime, language: str = PREVAILING
 ) -> CardRevision:
-    """Publish the draft of a card exactly as it was previewed.
+    """Publish the draft of a card exactly as it was previewed; what changes about safety is planned to be told.
 
     Raises:
         Conflict: there is no draft, or it changed since it was previewed.
     """
-    return catalog.publish_card(session, model=model, shown_sha256=shown_sha256, by=by, now=now, language=language)
+    old = catalog.current_card(session, model=model, language=language)
+    card = catalog.publish_card(session, model=model, shown_sha256=shown_sha256, by=by, now=now, language=language)
+    if old is not None and card.translates is None:
+        acknowledgments.plan_change(session, card=card, before=old, by=by, now=now)
+    return card

@@ -57,6 +57,18 @@ class AccessRequest(Base):
 
 
 @append_only()
+class AccessRequestPurpose(Base):
+    """An intended use, by its key in the model's card, that a person declared with an access request."""
+
+    __tablename__ = "access_request_purpose"
+
+    access_request_id: Mapped[int] = mapped_column(
+        ForeignKey("access_request.id", ondelete="RESTRICT"), primary_key=True
+    )
+    stable_key: Mapped[str] = mapped_column(primary_key=True)
+
+
+@append_only()
 class Entitlement(Base):
     """What an accepted access request gave: this person may use this model, between two days."""
 

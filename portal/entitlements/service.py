@@ -1,6 +1,6 @@
 """Keeping access requests and what they gave; every move is the newest request's, and an event."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from portal.core.actor import Actor
 from portal.core.db import among, hold
 from portal.core.errors import Conflict, NotFound
 from portal.core.ids import public_id
-from portal.entitlements.models import AccessRequest, Entitlement, EntitlementEnd, RequestForm
+from portal.entitlements.models import AccessRequest, AccessRequestPurpose, Entitlement, EntitlementEnd, RequestForm
 from portal.entitlements.rules import (
     DEFAULT_DAYS,
     REQUEST,
@@ -121,6 +121,24 @@ def newest_of(session: Session, *, user_id: int, model_id: int) -> AccessRequest
     return session.scalar(query.order_by(AccessRequest.id.desc()).limit(1))
 
 
+def purposes_of(session: Session, *, request: AccessRequest) -> list[str]:
+    """Return the intended uses that were declared with a request."""
+    query = sa.select(AccessRequestPurpose.stable_key).where(AccessRequestPurpose.access_request_id == request.id)
+    return list(session.scalars(query.order_by(AccessRequestPurpose.stable_key)))
+
+
+def declared(session: Session, *, model_id: int) -> dict[int, frozenset[str]]:
+    """Return the intended uses that people declared when they last asked for a model; some declared none."""
+    last = sa.select(sa.func.max(AccessRequest.id)).where(AccessRequest.model_id == model_id)
+    query = sa.select(AccessRequest.user_id, AccessRequestPurpose.stable_key).join(
+        AccessRequestPurpose, AccessRequestPurpose.access_request_id == AccessRequest.id
+    )
+    found: dict[int, set[str]] = {}
+    for user_id, key in session.execute(query.where(AccessRequest.id.in_(last.group_by(AccessRequest.user_id)))):
+        found.setdefault(user_id, set()).add(key)
+    return {user_id: frozenset(keys) for user_id, keys in found.items()}
+
+
 def find(session: Session, *, ref: str) -> AccessRequest:
     """Find an access request by public id, or raise `NotFound`."""
     row = session.scalar(sa.select(AccessRequest).where(AccessRequest.public_id == ref))
@@ -142,8 +160,14 @@ def listed(
     return session.scalars(query.order_by(AccessRequest.id).limit(limit)).all()
 
 
-def submit(session: Session, *, user_id: int, model_id: int, purpose: str, by: Actor, now: datetime) -> AccessRequest:
+def submit(
+    session: Session, *, user_id: int, model_id: int, purpose: str, by: Actor, now: datetime,
+    purposes: Collection[str] = (),
+) -> AccessRequest:  # fmt: skip
     """Ask for a model in somebody's name; whether they may ask is decided before.
+
+    Args:
+        purposes: keys of the intended uses of the model's card that are declared.
 
     Raises:
         Conflict: the model asks for nothing, or the person asked already.
@@ -160,6 +184,8 @@ def submit(session: Session, *, user_id: int, model_id: int, purpose: str, by: A
         purpose=check_purpose(purpose), asked_at=now, moved_at=now, moved_by=by.public_id,
     )  # fmt: skip
     session.add(row)
+    session.flush()
+    session.add_all(AccessRequestPurpose(access_request_id=row.id, stable_key=key) for key in sorted(set(purposes)))
     session.flush()
     audit.record(session, AccessRequested(subject=row.public_id, form=form.number), by=by, now=now)
     return row

@@ -1,11 +1,15 @@
 """Input of access requests and of their answers."""
 
-from wtforms import HiddenField, IntegerField, RadioField, TextAreaField
+from collections.abc import Sequence
+
+from wtforms import HiddenField, IntegerField, RadioField, SelectMultipleField, TextAreaField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import InputRequired, Length, NumberRange
 from wtforms.validators import Optional as Omittable
+from wtforms.widgets import CheckboxInput, ListWidget
 
 from portal.entitlements.rules import DAYS_MAX, PURPOSE_MIN, TEXT_MAX, Mode
+from portal.items.rules import Item
 from portal.requests.rules import Answer
 from portal.web.forms import PortalForm
 
@@ -33,6 +37,17 @@ class AskForm(PortalForm):
         ],
         render_kw={"rows": 6},
     )
+    purposes = SelectMultipleField(
+        "What it is for, in the words of the model's card",
+        description="Tick what comes near. You are told when the card changes what it says about the safety of these.",
+        widget=ListWidget(prefix_label=False),
+        option_widget=CheckboxInput(),
+        validators=[Omittable()],
+    )
+
+    def offer(self, uses: Sequence[Item]) -> None:
+        """Let these intended uses be chosen."""
+        self.purposes.choices = [SelectChoice(use.key, f"{use.name.capitalize()}: {use.wording}") for use in uses]
 
 
 class AnswerForm(PortalForm):

@@ -1,6 +1,6 @@
 """Asking for a model, and answering: from the console as from scripts that administer a gate, by the same moves."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -42,7 +42,10 @@ def may_ask(session: Session, *, by: Actor, full_name: str, now: datetime, base_
     return access.check(session, actor=by, model=full_name, action=Action.ASK, now=now, base_url=base_url)
 
 
-def ask(session: Session, *, by: Actor, model: GatedModel, purpose: str, now: datetime, base_url: str) -> AccessRequest:
+def ask(
+    session: Session, *, by: Actor, model: GatedModel, purpose: str, now: datetime, base_url: str,
+    purposes: Collection[str] = (),
+) -> AccessRequest:  # fmt: skip
     """Ask for a model; where nobody has to look at it, the answer is yes at once.
 
     Raises:
@@ -50,7 +53,9 @@ def ask(session: Session, *, by: Actor, model: GatedModel, purpose: str, now: da
         Invalid: the purpose says too little, or too much.
     """
     access.refuse(may_ask(session, by=by, full_name=model.full_name, now=now, base_url=base_url))
-    row = entitlements.submit(session, user_id=by.id, model_id=model.id, purpose=purpose, by=by, now=now)
+    row = entitlements.submit(
+        session, user_id=by.id, model_id=model.id, purpose=purpose, purposes=purposes, by=by, now=now
+    )  # fmt: skip
     if row.form.mode is Mode.AUTO:
         entitlements.move(session, request=row, action=RequestAction.APPROVE, by=SYSTEM, now=now)
     return row

@@ -10,6 +10,7 @@ from portal.core.clock import utcnow
 from portal.core.errors import Invalid
 from portal.entitlements import service as entitlements
 from portal.entitlements.rules import Mode, RequestState
+from portal.items.rules import ItemKind
 from portal.requests import service
 from portal.requests.forms import AskForm
 from portal.web.app import actor, db, settings
@@ -26,12 +27,15 @@ DATASET = {"kind": "datasets"}
 def ask(kind: str, namespace: str, name: str) -> ResponseReturnValue:
     """Ask for a model, once the page says what stands in the way and where an earlier request stands."""
     model = catalog.find_model(db(), full_name=named(kind, namespace, name))
-    form = AskForm()
+    form, card = AskForm(), catalog.current_card(db(), model=model)
+    said = catalog.items_of(db(), revision=card) if card else []
+    form.offer([one for one in said if one.kind is ItemKind.INTENDED_USE])
     if form.validate_on_submit():
         try:
             service.ask(
-                db(), by=actor(), model=model, purpose=form.read("purpose"), now=utcnow(), base_url=settings().base_url
-            )
+                db(), by=actor(), model=model, purpose=form.read("purpose"), purposes=form.purposes.data or (),
+                now=utcnow(), base_url=settings().base_url,
+            )  # fmt: skip
             return redirect(url_for(".ask", kind=kind, namespace=namespace, name=name), 303)
         except Invalid as error:
             form.take(error)
@@ -43,6 +47,7 @@ def ask(kind: str, namespace: str, name: str) -> ResponseReturnValue:
         asked=asked if asked is not None and asked.mode is not Mode.OFF else None, kind=kind,
         open=request is not None and request.state is RequestState.SUBMITTED,
         given=entitlements.entitlement_of(db(), request=request) if request else None,
+        purposes=entitlements.purposes_of(db(), request=request) if request else [],
         held=any(code == "entitlement_active" for code, _ in decision.met),
     )  # fmt: skip
     return page, 422 if form.errors else 200

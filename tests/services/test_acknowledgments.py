@@ -14,9 +14,12 @@ from portal.audit.models import AuditEvent
 from portal.campaigns import service as campaigns
 from portal.campaigns.models import Campaign
 from portal.campaigns.rules import QUIET, CampaignAction, CampaignKind, CampaignState, TargetState
+from portal.cards import service as cards
 from portal.catalog import service as catalog
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict, Invalid, NotFound
+from portal.entitlements import service as entitlements
+from portal.entitlements.rules import Mode
 from portal.notices import service as notices
 from portal.notices.models import Notice
 from portal.reminders import service as reminders
@@ -206,3 +209,44 @@ def test_it_has_no_preview_and_no_cut_over(session: Session, now: datetime, town
     with pytest.raises(Conflict) as caught:
         campaigns.cut_over_facts(session, campaign=campaign, limit=0.0, now=now)
     assert code(caught) == "campaign_asks_to_read"
+
+
+USES = "\n- **intended_use.research**: Finding out.\n- **intended_use.teaching**: Showing.\n"
+GRAVE = "- **limitation.facts** (safety; none; `intended_use.research`): It makes up {}.\n"
+
+
+def test_a_changed_safety_item_is_planned_to_be_told_to_those_whom_it_touches(
+    session: Session, now: datetime, town: Town
+) -> None:
+    model = catalog.find_model(session, full_name="lab/standard")
+    entitlements.set_form(session, model_id=model.id, model_ref=model.public_id, mode=Mode.MANUAL, by=SYSTEM, now=now)
+    people = {name: town.settle(Situation(copies=("lab/standard",))) for name in ("research", "teaching", "silent")}
+    people["stranger"] = town.settle(Situation())
+    for name in ("research", "teaching"):
+        entitlements.submit(
+            session, user_id=people[name].id, model_id=model.id, purpose="To see what it does.", by=SYSTEM, now=now,
+            purposes=[f"intended_use.{name}"],
+        )  # fmt: skip
+    texts = [
+        GRAVE.format("names") + USES, GRAVE.format("names") + USES + "More.\n", GRAVE.format("dates") + USES,
+        GRAVE.format("dates").replace("; `intended_use.research`", "") + USES,
+    ]  # fmt: skip
+    found = []
+    for text in texts:
+        draft = catalog.save_draft(session, model=model, text=text, note="", by=SYSTEM, now=now)
+        cards.publish(session, model=model, shown_sha256=draft.text_sha256, by=SYSTEM, now=now)
+        planned = session.scalar(
+            sa.select(Campaign).where(Campaign.card_revision_id == draft.id, Campaign.kind == CampaignKind.LIMITATION)
+        )
+        found.append(planned)
+    assert found[1] is None  # nothing about safety changed
+    planned, wide = found[2], found[3]
+    assert planned is not None
+    assert wide is not None
+    assert planned.state is CampaignState.PLANNED  # nobody is told before staff start it
+    assert "Changed: facts. It makes up dates." in planned.words
+    assert campaigns.purposes_of(session, campaign=planned) == {"intended_use.research"}
+    told = {name for name, user in people.items() if user.id in campaigns.concerned(session, campaign=planned)}
+    assert told == {"research", "silent"}
+    told = {name for name, user in people.items() if user.id in campaigns.concerned(session, campaign=wide)}
+    assert told == {"research", "teaching", "silent"}

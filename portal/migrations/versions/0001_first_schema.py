@@ -232,6 +232,7 @@ FROZEN = {
     ),
 }
 APPEND_ONLY = {
+    "access_request_purpose": (["access_request_id", "stable_key"], []),
     "acknowledgment": (["at", "campaign_id", "shown_sha256", "user_id"], []),
     "after_review": (
         ["due_at", "finding", "overdue_at", "proposal_id", "reviewed_at", "reviewed_by", "version_id", "words"],
@@ -263,6 +264,7 @@ APPEND_ONLY = {
         ["confirmed_by", "executed_at", "undone_at", "undone_by"],
     ),
     "blob": (["parameters", "sha256", "size", "stored_at"], []),
+    "campaign_purpose": (["campaign_id", "stable_key"], []),
     "card_item": (["id", "kind", "line", "revision_id", "severity", "stable_key", "wording"], []),
     "card_item_clause": (["clause_id", "item_id"], []),
     "card_item_purpose": (["item_id", "purpose_id"], []),
@@ -2460,6 +2462,18 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_version_comment_version_id"), "version_comment", ["version_id"], unique=False)
     op.create_table(
+        "access_request_purpose",
+        sa.Column("access_request_id", sa.Integer(), nullable=False),
+        sa.Column("stable_key", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["access_request_id"],
+            ["access_request.id"],
+            name=op.f("fk_access_request_purpose_access_request_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.PrimaryKeyConstraint("access_request_id", "stable_key", name=op.f("pk_access_request_purpose")),
+    )
+    op.create_table(
         "backtest_part",
         sa.Column("backtest_id", sa.Integer(), nullable=False),
         sa.Column("last_id", sa.Integer(), autoincrement=False, nullable=False),
@@ -2824,6 +2838,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("ceremony_id", "kind", "clause_id", name=op.f("uq_attestation_ceremony_id_kind_clause_id")),
     )
     op.create_index(op.f("ix_attestation_ceremony_id"), "attestation", ["ceremony_id"], unique=False)
+    op.create_table(
+        "campaign_purpose",
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column("stable_key", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"], ["campaign.id"], name=op.f("fk_campaign_purpose_campaign_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("campaign_id", "stable_key", name=op.f("pk_campaign_purpose")),
+    )
     op.create_table(
         "campaign_target",
         sa.Column("campaign_id", sa.Integer(), nullable=False),
@@ -3323,6 +3346,7 @@ def downgrade() -> None:
     op.drop_table("delivery_part")
     op.drop_table("decline")
     op.drop_table("campaign_target")
+    op.drop_table("campaign_purpose")
     op.drop_index(op.f("ix_attestation_ceremony_id"), table_name="attestation")
     op.drop_table("attestation")
     op.drop_table("acknowledgment")
@@ -3356,6 +3380,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_campaign_version_id"), table_name="campaign")
     op.drop_table("campaign")
     op.drop_table("backtest_part")
+    op.drop_table("access_request_purpose")
     op.drop_index(op.f("ix_version_comment_version_id"), table_name="version_comment")
     op.drop_table("version_comment")
     op.drop_table("version_author")
