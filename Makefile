@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-vllm check bench litellm lock native native-browser native-fetchers hub-clients
+.PHONY: run test test-vllm lm-eval check bench litellm lock native native-browser native-fetchers hub-clients
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
@@ -25,6 +25,9 @@ test: .venv/ready native native-browser native-fetchers hub-clients
 test-vllm: .venv/ready native # the portal in front of a real vLLM server; an environment of 3.5 GB
 	@$(BIN)/python -m tests.vllm.environment
 	@$(BIN)/python -m pytest tests/vllm/real_server.py
+
+lm-eval: .venv/ready # EleutherAI's harness, whose test in the suite is skipped without it; 1 GB
+	@$(BIN)/python -m tests.lmeval.environment
 
 check: .venv/ready
 	@$(BIN)/ruff format --check --quiet .

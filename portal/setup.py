@@ -16,6 +16,7 @@ from portal.access import service as access
 from portal.access.models import Requirement
 from portal.adapters import texts
 from portal.banks import service as banks
+from portal.cards import service as cards
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel, Release
 from portal.catalog.rules import RepoKind
@@ -172,7 +173,7 @@ def sync_cards(session: Session, *, now: datetime) -> list[str]:
     lines = []
     for path in sorted([*CARDS.glob("*/*.md"), *CARDS.glob("datasets/*/*.md")]):
         name = path.relative_to(CARDS).with_suffix("").as_posix()
-        if catalog.sync_card(session, full_name=name, text=path.read_text(encoding="utf-8"), by=SYSTEM, now=now):
+        if cards.sync(session, full_name=name, text=path.read_text(encoding="utf-8"), by=SYSTEM, now=now):
             lines.append(f"Card of {name}: published")
     return lines
 

@@ -114,16 +114,27 @@ def cards() -> None:
 @click.option("--publish", is_flag=True, help="Publish it at once, instead of keeping a draft.")
 def cards_import(file: Path, name: str, note: str, language: str, publish: bool) -> None:
     """Take a model card in Hub format as the draft of a model's card; one that cannot be read changes nothing."""
-    from portal.adapters import hub
     from portal.cards import service
 
     with work() as (session, _settings):
         draft = service.take_in(
-            session, full_name=name, body=file.read_bytes(), note=note, check=hub.check_card, by=SYSTEM, now=utcnow(),
-            language=language,
-        )  # fmt: skip
+            session, full_name=name, body=file.read_bytes(), note=note, by=SYSTEM, now=utcnow(), language=language
+        )
         if publish:
             service.publish(
                 session, model=draft.model, shown_sha256=draft.text_sha256, by=SYSTEM, now=utcnow(), language=language
             )
         click.echo(f"{name}: revision {draft.number} {draft.state.value}")
+
+
+@cards.command("add-results")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("name", metavar="NS/NAME")
+@click.option("--note", default="Results of an evaluation.", help="What changed, and why; readers see it.")
+def cards_add_results(file: Path, name: str, note: str) -> None:
+    """Take what lm-eval wrote (results_….json) into a new draft of a model's card."""
+    from portal.cards import service
+
+    with work() as (session, _settings):
+        draft = service.add_results(session, full_name=name, said=file.read_bytes(), note=note, by=SYSTEM, now=utcnow())
+        click.echo(f"{name}: revision {draft.number} draft, at /staff/cards/{name}/preview")

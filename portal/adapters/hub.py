@@ -2,6 +2,8 @@
 
 # The library is imported where it is used: pages and commands that need none of it start sooner.
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -13,6 +15,7 @@ from portal.core.errors import Invalid, NotFound, PortalError, Refused, Unavaila
 
 PICKLES = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle"]
 OTHER_FRAMEWORKS = ["*.h5", "*.msgpack", "*.onnx", "*.tflite"]
+INDEX = re.compile(r"^model-index:[^\n]*\n(?:(?:[ \t#-][^\n]*)?\n)*", re.MULTILINE)
 VALUES_MOST = 20_000
 DEPTH_MOST = 20
 LISTED_MOST = 8
@@ -97,6 +100,20 @@ def _explained(error: Exception, lines_before: int) -> str:
     ].rstrip(".")
     where = f"line {mark.line + lines_before + 1}: " if mark is not None else ""
     return f"{where}{problem or type(error).__name__}."
+
+
+def with_index(text: str, index: list[dict[str, Any]]) -> str:
+    """Return a card with another ``model-index`` in its metadata; all else stays as it was written."""
+    import yaml  # type: ignore[import-untyped] # noqa: PLC0415
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK  # noqa: PLC0415
+
+    copied = json.loads(json.dumps(index))  # tables that are one and the same would be written as references
+    made = yaml.safe_dump({"model-index": copied}, sort_keys=False, allow_unicode=True, width=1_000)
+    block = REGEX_YAML_BLOCK.search(text)
+    if block is None:
+        return f"---\n{made}---\n\n{text}"
+    kept = INDEX.sub("", f"{block[2].rstrip()}\n")
+    return f"{text[: block.start(2)]}{kept}{made}{text[block.end(2) :].lstrip(chr(10))}"
 
 
 class _Budget:

@@ -1,6 +1,7 @@
 """The card editors' desk: taking cards in, publishing them, looking at them again, and telling what changed."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,9 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.acknowledgments import service as acknowledgments
+from portal.adapters import hub
+from portal.adapters.plots import draw
 from portal.audit import service as audit
 from portal.cards import rules
-from portal.cards.models import CardReview
+from portal.cards.models import CardPlot, CardReview
 from portal.catalog import service as catalog
 from portal.catalog.models import CardRevision, GatedModel
 from portal.catalog.rules import PREVAILING, CardState, difference
@@ -18,6 +21,7 @@ from portal.clauses import service as clauses
 from portal.core.actor import Actor
 from portal.core.db import among
 from portal.core.errors import Conflict, Invalid, NotFound
+from portal.evaluations import rules as evaluations
 from portal.items import rules as items
 from portal.items.rules import ItemChange
 from portal.licensing import service as licensing
@@ -65,15 +69,11 @@ def take_in(
     full_name: str,
     body: bytes,
     note: str,
-    check: Callable[[str], None],
     by: Actor,
     now: datetime,
     language: str = PREVAILING,
 ) -> CardRevision:
     """Take a card from elsewhere as the draft of a model's card, making the model where there is none.
-
-    Args:
-        check: raises `Invalid` unless the metadata of a card can be read.
 
     Raises:
         Invalid: it is no text, its metadata cannot be read, or an item in it is wrong; then nothing is changed.
@@ -83,7 +83,7 @@ def take_in(
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
         raise Invalid("card_encoding", f"Line {line} of the card is not UTF-8.", field="text") from None
-    check(text)
+    hub.check_card(text)
     model = catalog.ensure_model(session, full_name=full_name, now=now)
     return catalog.save_draft(session, model=model, text=text, note=note, by=by, now=now, language=language)
 
@@ -145,4 +145,55 @@ def publish(
     card = catalog.publish_card(session, model=model, shown_sha256=shown_sha256, by=by, now=now, language=language)
     if old is not None and card.translates is None:
         acknowledgments.plan_change(session, card=card, before=old, by=by, now=now)
+    _draw(session, card)
     return card
+
+
+def _draw(session: Session, card: CardRevision) -> None:
+    found = evaluations.results(hub.read_card(catalog.card_text(session, revision=card)).metadata)
+    for ordinal, plot in enumerate(evaluations.plots(found)):
+        rows = [(row.label, row.value, row.interval, row.is_bias) for row in plot.rows]
+        svg = draw(rows, axis=plot.title, alt=plot.alt, name=f"plot{ordinal}")
+        session.add(CardPlot(revision_id=card.id, ordinal=ordinal, title=plot.title, svg=svg))
+    session.flush()
+
+
+def plots_of(session: Session, *, revision: CardRevision) -> Sequence[CardPlot]:
+    """Return what was drawn of a card revision's results."""
+    query = sa.select(CardPlot).where(CardPlot.revision_id == revision.id).order_by(CardPlot.ordinal)
+    return session.scalars(query).all()
+
+
+def sync(session: Session, *, full_name: str, text: str, by: Actor, now: datetime) -> bool:
+    """Publish a card of the portal's folder for a model that has none yet; say whether anything was done."""
+    if not catalog.sync_card(session, full_name=full_name, text=text, by=by, now=now):
+        return False
+    card = catalog.current_card(session, model=catalog.find_model(session, full_name=full_name))
+    if card is not None:
+        _draw(session, card)
+    return True
+
+
+def add_results(session: Session, *, full_name: str, said: bytes, note: str, by: Actor, now: datetime) -> CardRevision:
+    """Take what EleutherAI's harness wrote into a new draft of a model's card, beside the results that it has.
+
+    Results of the same data set by the same version of the harness are replaced.
+
+    Raises:
+        Invalid: these are no such results.
+        Conflict: the model has no card.
+    """
+    try:
+        read = json.loads(said)
+    except (ValueError, RecursionError):
+        raise Invalid("results_file", "This file is no JSON.", field="file") from None
+    entries = evaluations.from_harness(read)
+    model = catalog.find_any_model(session, full_name=full_name)
+    row = catalog.draft_of(session, model=model) or catalog.current_card(session, model=model)
+    if row is None:
+        raise Conflict("card_missing", f"{full_name} has no card. Write one first.")
+    text = catalog.card_text(session, revision=row)
+    index = evaluations.merged(hub.read_card(text).metadata.get("model-index"), entries, model.name)
+    newer = hub.with_index(text, index)
+    hub.check_card(newer)
+    return catalog.save_draft(session, model=model, text=newer, note=note, by=by, now=now)

@@ -10,6 +10,7 @@ from portal.cards import service
 from portal.catalog import service as catalog
 from portal.catalog.rules import RepoKind
 from portal.core.clock import utcnow
+from portal.evaluations.rules import results
 from portal.items.rules import readable
 from portal.web.app import app_service, db
 from portal.web.guard import public
@@ -28,8 +29,10 @@ def card(namespace: str, name: str, number: int, kind: str = RepoKind.MODEL) -> 
     one = catalog.find_card(db(), model=found, number=number)
     revision = one.revision
     renditions = [row for row in catalog.cards_of(db(), model=found) if row.state.value == "published"]
+    read = app_service("read_card")(one.text)
     return render_template(
-        "cards/card.html", model=found, revision=revision, card=app_service("read_card")(one.text),
+        "cards/card.html", model=found, revision=revision, card=read, results=results(read.metadata),
+        plots=service.plots_of(db(), revision=revision),
         items=readable(one.text), places=service.places(db()), before=service.before(db(), revision=revision),
         renditions=renditions, reviews=service.reviews_of(db(), revision=revision),
         due_at=service.due(db(), revisions=[revision]).get(revision.id), now=utcnow(),

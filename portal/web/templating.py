@@ -30,7 +30,7 @@ def install(app: Flask, *, markdown: Callable[[str], str], card: Callable[[str],
         }  # fmt: skip
 
     def safe(render: Callable[[str], str]) -> Callable[[str], Markup]:
-        # The renderer sanitizes; nothing else in the portal marks text as safe.
+        # The renderer sanitizes, and drawings are the portal's own; nothing else in it marks text as safe.
         return lambda text: Markup(render(text))  # noqa: S704
 
     def as_stamp(moment: datetime | None) -> str:
@@ -38,7 +38,7 @@ def install(app: Flask, *, markdown: Callable[[str], str], card: Callable[[str],
 
     app.context_processor(context)
     app.jinja_env.globals["csrf_token"] = generate_csrf
-    app.jinja_env.filters.update(markdown=safe(markdown), card=safe(card))
+    app.jinja_env.filters.update(markdown=safe(markdown), card=safe(card), drawing=safe(str))
     app.jinja_env.filters["stamp"] = as_stamp
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

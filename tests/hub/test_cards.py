@@ -69,3 +69,19 @@ def test_metadata_can_be_carried_by_json_whatever_yaml_made_of_it() -> None:
 def test_long_lists_are_shown_short() -> None:
     facts = dict(hub.read_card("---\nlanguage: [a, b, c, d, e, f, g, h, i, j]\nlicense: mit\n---\n").facts)
     assert facts == {"License": "mit", "Languages": "10: a, b, c, d, e, f, g, h and 2 more"}
+
+
+def test_an_index_of_results_is_put_into_metadata_of_which_all_else_stays() -> None:
+    text = "---\nlicense: mit # why\nmodel-index:\n- name: a\n  results: []\n\ntags: [x]\n---\n"
+    text += "\n# A model\n\nmodel-index: no\n"
+    index = [{"name": "b", "results": [{"dataset": {"name": "d", "type": "d"}, "task": {"type": "t"},
+                                        "metrics": [{"type": "acc", "value": 0.5}]}]}]  # fmt: skip
+    newer = hub.with_index(text, index)
+    assert newer.startswith("---\nlicense: mit # why\ntags: [x]\nmodel-index:\n- name: b\n")
+    assert newer.endswith("---\n\n# A model\n\nmodel-index: no\n")
+    assert newer.count("model-index:") == 2
+    assert hub.with_index(newer, index) == newer
+    hub.check_card(newer)
+    assert hub.read_card(newer).metadata["tags"] == ["x"]
+    bare = hub.with_index("# Bare\n", index)
+    assert hub.read_card(bare).body.strip() == "# Bare"

@@ -1,11 +1,11 @@
 """EleutherAI's evaluation harness in an environment of its own: ``python -m tests.lmeval.environment``.
 
-About 1 GB; it takes transformers, for the tokenizer alone, from the project's environment. Quick when it is there.
+About 1 GB, without torch. Quick when it is there already.
 """
 
 from tests.hub.environments import FOLDER, Environment, make
 
-LM_EVAL = Environment("lm-eval", ("lm-eval[api]==0.4.13",), borrows=True)
+LM_EVAL = Environment("lm-eval", ("lm-eval[api]==0.4.13",))
 
 
 def main() -> None:

@@ -1,13 +1,16 @@
 """The card editors' desk: items as records, renditions, reviews, and cards from elsewhere, on both databases."""
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.adapters import hub, markup
+from portal.adapters.plots import draw
 from portal.audit.models import AuditEvent
 from portal.cards import service
 from portal.catalog import service as catalog
@@ -142,7 +145,7 @@ def test_a_card_is_looked_at_again_in_time(session: Session, model: GatedModel, 
 @pytest.mark.parametrize("path", WILD, ids=lambda path: path.stem)
 def test_cards_from_the_wild_are_taken_in_and_shown(session: Session, path: Path, now: datetime) -> None:
     draft = service.take_in(
-        session, full_name=f"wild/{path.stem}", body=path.read_bytes(), note="n", check=hub.check_card, by=SYSTEM,
+        session, full_name=f"wild/{path.stem}", body=path.read_bytes(), note="n", by=SYSTEM,
         now=now,
     )  # fmt: skip
     done = service.publish(session, model=draft.model, shown_sha256=draft.text_sha256, by=SYSTEM, now=now)
@@ -168,7 +171,7 @@ def test_a_broken_card_names_its_line_and_changes_nothing(
 ) -> None:
     body = (ROOT / f"tests/corpus/cards/broken/{name}.md").read_bytes()
     with pytest.raises(Invalid) as caught, session.begin_nested():
-        service.take_in(session, full_name="wild/broken", body=body, note="n", check=hub.check_card, by=SYSTEM, now=now)
+        service.take_in(session, full_name="wild/broken", body=body, note="n", by=SYSTEM, now=now)
     assert complaint in caught.value.message
     assert catalog.called(session, full_name="wild/broken") is None
 
@@ -179,16 +182,55 @@ def test_every_broken_card_has_its_case() -> None:
 
 def test_a_card_that_is_no_text_is_refused_with_its_line(session: Session, now: datetime) -> None:
     with pytest.raises(Invalid, match="Line 2 of the card is not UTF-8"):
-        service.take_in(
-            session, full_name="wild/x", body=b"# ok\n\xff\n", note="n", check=hub.check_card, by=SYSTEM, now=now
-        )
+        service.take_in(session, full_name="wild/x", body=b"# ok\n\xff\n", note="n", by=SYSTEM, now=now)
 
 
 def test_a_large_card_is_taken_in(session: Session, now: datetime) -> None:
     text = "# Large\n\n" + "".join(f"- **risk.r{n}**: It is long. {'word ' * 80}\n" for n in range(450))
     assert len(text) > 190_000
-    draft = service.take_in(
-        session, full_name="wild/large", body=text.encode(), note="n", check=hub.check_card, by=SYSTEM, now=now
-    )
+    draft = service.take_in(session, full_name="wild/large", body=text.encode(), note="n", by=SYSTEM, now=now)
     service.publish(session, model=draft.model, shown_sha256=draft.text_sha256, by=SYSTEM, now=now)
     assert session.scalar(sa.select(sa.func.count()).select_from(CardItem)) == 450
+
+
+HARNESS = {
+    "results": {f"set_{n}": {"acc,none": n / 10, "acc_stderr,none": 0.05} for n in range(3)},
+    "lm_eval_version": "0.4.13",
+}
+
+
+def test_results_of_a_harness_become_a_draft_and_are_drawn_once_published(
+    session: Session, model: GatedModel, now: datetime
+) -> None:
+    said = json.dumps(HARNESS).encode()
+    draft = service.add_results(session, full_name="lab/said", said=said, note="n", by=SYSTEM, now=now)
+    text = catalog.card_text(session, revision=draft)
+    assert "value: 0.2" in text
+    assert service.plots_of(session, revision=draft) == []
+    again = service.add_results(session, full_name="lab/said", said=said, note="n", by=SYSTEM, now=now)
+    assert (again, catalog.card_text(session, revision=again)) == (draft, text)
+    done = service.publish(session, model=model, shown_sha256=draft.text_sha256, by=SYSTEM, now=now)
+    [plot] = service.plots_of(session, revision=done)
+    root = ET.fromstring(plot.svg.replace("xlink:href", "href"))
+    assert root.get("role") == "img"
+    assert root.get("aria-label", "").startswith("3 figures of acc, from 0 (set_0) to 0.2 (set_2).")
+    for unwanted in ("style=", "<style", "http", "#040506", "url("):
+        assert unwanted not in plot.svg
+    for wrong in (b"", b"{", b"[" * 100_000, b"{}", b"\xff"):
+        with pytest.raises(Invalid):
+            service.add_results(session, full_name="lab/said", said=wrong, note="n", by=SYSTEM, now=now)
+    catalog.ensure_model(session, full_name="lab/bare", now=now)
+    with pytest.raises(Conflict):
+        service.add_results(session, full_name="lab/bare", said=said, note="n", by=SYSTEM, now=now)
+
+
+def test_letters_of_labels_are_letters_in_a_drawing() -> None:
+    odd = '<b>&"$x_1$ 中文 العربية'
+    svg = draw([(odd, 0.5, None, True), ("b", 0.7, (0.6, 0.8), False)], axis="a<b", alt='q"<', name="plot0")
+    root = ET.fromstring(svg.replace("xlink:href", "href"))
+    assert odd in [text.text for text in root.iter("text")]
+    assert root.get("aria-label") == 'q"<'
+    assert {part.get("class") for part in root.iter("path")} >= {"series"}
+    ids = [part.get("id") for part in root.iter() if part.get("id")]
+    assert len(ids) == len(set(ids))
+    assert all(name.startswith("plot0-") for name in ids if name)

@@ -268,6 +268,7 @@ APPEND_ONLY = {
     "card_item": (["id", "kind", "line", "revision_id", "severity", "stable_key", "wording"], []),
     "card_item_clause": (["clause_id", "item_id"], []),
     "card_item_purpose": (["item_id", "purpose_id"], []),
+    "card_plot": (["id", "ordinal", "revision_id", "svg", "title"], []),
     "card_review": (["at", "by", "id", "next_at", "note", "revision_id"], []),
     "case_finding": (["at", "breach", "case_id", "id"], []),
     "case_link": (["case_id", "kind", "ref"], []),
@@ -2003,6 +2004,19 @@ def upgrade() -> None:
         sa.UniqueConstraint("revision_id", "stable_key", name=op.f("uq_card_item_revision_id_stable_key")),
     )
     op.create_table(
+        "card_plot",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("revision_id", sa.Integer(), nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("title", sa.String(), nullable=False),
+        sa.Column("svg", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["revision_id"], ["card_revision.id"], name=op.f("fk_card_plot_revision_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_card_plot")),
+        sa.UniqueConstraint("revision_id", "ordinal", name=op.f("uq_card_plot_revision_id_ordinal")),
+    )
+    op.create_table(
         "card_review",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("revision_id", sa.Integer(), nullable=False),
@@ -3434,6 +3448,7 @@ def downgrade() -> None:
     op.drop_table("case_link")
     op.drop_index(op.f("ix_card_review_revision_id"), table_name="card_review")
     op.drop_table("card_review")
+    op.drop_table("card_plot")
     op.drop_table("card_item")
     op.drop_index(op.f("ix_backtest_rule_id"), table_name="backtest")
     op.drop_table("backtest")
