@@ -72,7 +72,7 @@ def _attributes(match: re.Match[str]) -> str:
     kept = {name: value for name, value in found.items() if name in KEPT}
     kind = next((name for color, name in ((SERIES, "series"), (SECOND, "series second")) if color in kept.values()), "")
     if any(part.startswith("font") for part in found):
-        kept |= {"font-size": "11", "fill": INK}
+        kept |= {"font-size": "10", "fill": INK}
     values = {INK: "currentColor", SERIES: "currentColor", SECOND: "currentColor"}
     words = "".join(f' {name}="{escape(values.get(value, value))}"' for name, value in kept.items())
     return f' class="{kind}"{words}' if kind else words

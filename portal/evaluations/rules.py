@@ -16,7 +16,9 @@ HARNESS_URL = "https://github.com/EleutherAI/lm-evaluation-harness"
 # Two-sided 95 % of a normal distribution.
 WIDTH = 1.96
 RESULTS_MAX = 2_000
-PLOTS_MAX, ROWS_MAX, TITLE_MAX = 6, 40, 60
+PLOTS_MAX, ROWS_MAX, TITLE_MAX = 6, 40, 40
+# What the harness counts besides, and nobody measures a model by.
+COUNTS = frozenset({"sample_len"})
 BIAS = re.compile(r"bias|stereo|crows|\bbbq|toxi|wino(gender|mt)|\baxg|honest", re.IGNORECASE)
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,8})?")
 LOWER = re.compile(r"perplexity|loss|wer\b|cer\b|error", re.IGNORECASE)
@@ -207,11 +209,11 @@ def _entry(task: str, row: Mapping[str, Any], said: Mapping[str, Any]) -> dict[s
     metrics = []
     for key, value in row.items():
         name, _, way = str(key).partition(",")
-        if name.endswith("_stderr") or _number(value) is None:
+        if name in COUNTS or name.endswith("_stderr") or _number(value) is None:
             continue
         args: dict[str, Any] = {"stderr": _number(row.get(f"{name}_stderr,{way}")), "samples": samples}
         args |= {key: about.get(key) for key in ("language", "measures") if isinstance(about.get(key), str)}
-        args |= {"filter": way if way != "none" else None, "shots": _count(config.get("num_fewshot"))}
+        args |= {"filter": way if way not in {"", "none"} else None, "shots": _count(config.get("num_fewshot"))}
         args |= {"lower_is_better": not better[name] if isinstance(better.get(name), bool) else None}
         kept = {key: value for key, value in args.items() if value is not None}
         metrics.append({"type": name, "name": name, "value": _number(value), "args": kept})

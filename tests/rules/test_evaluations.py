@@ -32,7 +32,8 @@ INDEX: Any = [
 ]  # fmt: skip
 HARNESS: Any = {
     "results": {
-        "declaration_fr": {"alias": "declaration_fr", "exact_match,first": 0.5, "exact_match_stderr,first": 0.25},
+        "declaration_fr": {"alias": "declaration_fr", "exact_match,first": 0.5, "exact_match_stderr,first": 0.25,
+                           "sample_len,": 6},
         "empty": {"alias": "empty", "acc,none": "N/A"},
     },
     "configs": {
@@ -78,7 +79,7 @@ def test_figures_of_one_metric_are_drawn_beside_each_other() -> None:
     ]
     [plot] = plots(results({"model-index": [{"results": index}]}))
     assert (plot.metric, len(plot.rows), plot.title) == ("acc", 40, "acc")
-    assert all(len(row.label) == 60 for row in plot.rows)
+    assert all(len(row.label) == 40 for row in plot.rows)
     assert plot.alt.startswith("40 figures of acc, from 0 (set0 ")
     lower = [{"dataset": {"name": str(n)}, "metrics": [{"type": "perplexity", "value": n}]} for n in (1, 2)]
     assert plots(results({"model-index": [{"results": lower}]}))[0].title == "perplexity, less is better"
