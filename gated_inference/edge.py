@@ -51,6 +51,7 @@ class Inference:
         outlook = page.outlook(self.door.counters, self.gate.pool.answers)
         for address, handler in ((page.ADDRESS, self.completions), (page.OUTLOOK, outlook)):
             routes.add("POST", address, Route(page.for_person(handler), body_limit=BODY_MAX))
+        routes.add("POST", page.POOL, Route(page.pool(self.gate.pool.state)))
 
     def handle(self, exchange: Exchange) -> None:
         """Answer anything under ``/v1``."""

@@ -3,7 +3,7 @@
 import http.client
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from portal.core.clock import utcnow
 from portal.edge.routes import HAND_ON, Exchange
 from portal.usage.rules import Counters, Used
 
-ADDRESS, OUTLOOK = "/completions", "/outlook"
+ADDRESS, OUTLOOK, POOL = "/completions", "/outlook", "/pool"
 PERSON, REQUEST_ID = "portal-person", "portal-request-id"
 PATIENCE_S, QUICK_S = 300.0, 2.0
 AWAY = "The data plane does not answer just now. Try again in a moment."
@@ -63,6 +63,29 @@ class Outlook:
     answers: bool
 
 
+@dataclass(frozen=True)
+class EngineState:
+    """How one server does, as the data plane sees it at this moment."""
+
+    title: str
+    lab: str
+    models: tuple[str, ...]
+    weight: float
+    limit: int
+    running: int
+    healthy: bool
+    problem: str
+    leaving: bool
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """How all servers do, and how many requests wait for a place, by model."""
+
+    servers: tuple[EngineState, ...]
+    waiting: Mapping[str, int]
+
+
 def for_person(handler: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
     """Have a handler answer for the person whom a page names; only the portal's own processes reach such an address."""
 
@@ -102,8 +125,13 @@ def outlook(counters: Counters, answers: Callable[[str], bool]) -> Callable[[Exc
     return handle
 
 
+def pool(state: Callable[[], dict[str, Any]]) -> Callable[[Exchange], None]:
+    """Return a handler that tells how the engines do."""
+    return lambda exchange: exchange.send(json_answer(200, state(), []))
+
+
 class Inside:
-    """Asks the data plane for people on pages.
+    """Asks the data plane on behalf of pages.
 
     Args:
         path: the Unix socket on which it answers the portal's own processes.
@@ -131,6 +159,14 @@ class Inside:
         if found is None or found[0] != http.client.OK:
             return None
         return Outlook(Used(**found[1]["used"]), bool(found[1]["answers"]))
+
+    def engines(self) -> PoolState | None:
+        """Tell how the engines do; None while the data plane is away."""
+        found = self._ask(POOL, {}, {}, patience=QUICK_S)
+        if found is None:
+            return None
+        servers = tuple(EngineState(**{**one, "models": tuple(one["models"])}) for one in found[1]["servers"])
+        return PoolState(servers, found[1]["waiting"])
 
     def _ask(
         self, address: str, fields: dict[str, Any], heads: dict[str, str], *, patience: float = PATIENCE_S

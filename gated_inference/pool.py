@@ -4,30 +4,25 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
 
-from gated_inference.meter import WHOLE_MAX
+from gated_inference.engines import FAILURES, Engine
 from gated_inference.servers import Server, servers_of
 from portal.core.config import Settings
 from portal.core.errors import Unavailable
-from portal.edge.upstream import Call, Connections
+from portal.edge.upstream import Call
 
-FAILURES = 2
 TRIES = 2
 SWEEP_S = 0.25
-CHECK_S = 5.0
-CHECK_NEAR_S = 1.0
-CHECK_ANSWER_S = 5.0
-BACK_OFF_S = 60.0
-BACK_OFF_NEAR_S = 1.0
 RETRY_AFTER_S = 5
+WAITING_MAX = 256
+WAIT_S = 30.0
 UNWELL = 1e9  # worse than any load: only where no engine is well
 END = b"0\r\n\r\n"
-COMPLETIONS = "/v1/completions"
-JSON_BODY = ("Content-Type", "application/json")
 log = logging.getLogger("portal.engines")
 
 
@@ -39,111 +34,6 @@ class NoEngine(Unavailable):
         self.status = status
         self.overloaded = overloaded
         self.retry_after = RETRY_AFTER_S
-
-
-class Engine:
-    """A server with what is known of it now."""
-
-    def __init__(self, server: Server, *, first_byte_s: float = 120.0, silence_s: float = 60.0) -> None:
-        self.server = server
-        self.connections = Connections(server.address, first_byte_s=first_byte_s, silence_s=silence_s)
-        self.checks = Connections(server.address, first_byte_s=CHECK_ANSWER_S, silence_s=CHECK_ANSWER_S)
-        self.head = server.address.request("POST", COMPLETIONS, [JSON_BODY, *server.headers])
-        self.running = 0
-        self.failures = 0
-        self.problem = "not asked yet"
-        self.models: frozenset[str] | None = None
-        self.next_check = 0.0
-        self.leaving = False
-        self._checking = False
-
-    @property
-    def healthy(self) -> bool:
-        """Say whether requests are sent to it: one failure alone does not take it out."""
-        return self.failures < FAILURES
-
-    def serves(self, model: str) -> bool:
-        """Say whether it has a model, as far as it is known."""
-        return self.server.model == model or (not self.server.model and (self.models is None or model in self.models))
-
-    def failed(self, why: str) -> None:
-        """Remember a failure; after two in a row it is left alone, longer each time, until it answers again."""
-        self.failures += 1
-        longest = BACK_OFF_NEAR_S if self.server.address.uds else BACK_OFF_S
-        wait = min(longest, 2.0 ** min(self.failures - FAILURES, 6)) if self.failures >= FAILURES else 0.0
-        self.next_check = time.monotonic() + wait
-        self.problem = why
-        self.models = None
-
-    def worked(self) -> None:
-        """Remember that it answered."""
-        self.failures, self.problem = 0, ""
-        self.next_check = time.monotonic() + (CHECK_NEAR_S if self.server.address.uds else CHECK_S)
-
-    def check(self) -> None:
-        """Ask it whether it is well; where it serves whatever it has, ask what that is."""
-        if self._checking:
-            return
-        self._checking = True
-        path = "/health" if self.server.model else "/v1/models"
-        request = self.server.address.request("GET", path, self.server.headers) + b"\r\n"
-        self.checks.ask(_Check(self), request)
-
-    def checked(self, status: int, body: bytes) -> None:
-        """Learn from its answer."""
-        self._checking = False
-        try:
-            if status >= 500:  # noqa: PLR2004
-                raise ValueError(f"answered {status}")
-            if not self.server.model:
-                self.models = frozenset(str(entry["id"]) for entry in orjson.loads(body)["data"])
-        except (ValueError, KeyError, TypeError) as error:
-            self.unchecked(str(error) or type(error).__name__)
-            return
-        self.worked()
-
-    def look(self, now: float, passed: float) -> None:
-        """Give up on what does not come, ask how it is when that is due, and let go of it when it is to leave."""
-        self.connections.sweep(passed)
-        self.checks.sweep(passed)
-        if self.next_check <= now and not self.leaving:
-            self.check()
-        if self.leaving and not self.running:
-            self.close()
-
-    def close(self) -> None:
-        """Let go of it."""
-        self.connections.close()
-        self.checks.close()
-
-    def unchecked(self, why: str) -> None:
-        """Learn that it did not answer."""
-        self._checking = False
-        self.failed(why)
-
-
-class _Check(Call):
-    """A question about an engine's health."""
-
-    __slots__ = ("body", "engine", "status")
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()
-        self.engine, self.status, self.body = engine, 0, b""
-
-    def head(self, status: int, _fields: dict[bytes, bytes]) -> bool:
-        self.status = status
-        return False
-
-    def data(self, data: bytes) -> None:
-        if len(self.body) < WHOLE_MAX:
-            self.body += data
-
-    def done(self) -> None:
-        self.engine.checked(self.status, self.body)
-
-    def lost(self, why: str) -> None:
-        self.engine.unchecked(why)
 
 
 class Asker(Protocol):
@@ -189,26 +79,45 @@ class Running(Call):
         """Ask the next engine, if there is one and it is not one too many."""
         if self._busy:
             self._leave()
-        engine = self._pool.choose(self.model, self._tried) if len(self._tried) < TRIES else None
+        engine = None
+        if len(self._tried) < TRIES:
+            engine = self._pool.choose(self.model, self._tried)
+            if engine is None and self._pool.has_full(self.model, self._tried):
+                if self._pool.wait(self):
+                    return
+                self._error = overloaded(self.model, 429)
         if engine is None:
             message = f"No engine for {self.model} answers just now. Try again in a moment."
             self._asker.nobody(self._error or NoEngine("engine_unavailable", message))
             return
         self._tried = (*self._tried, engine)
-        connections = engine.connections
-        if len(connections.calls) >= connections.most:
-            self._error = overloaded(self.model, 429)
-            self.next()
-            return
         name = engine.server.name or self.model
         fields = self._fields
         body = orjson.dumps(fields if fields.get("model") == name else {**fields, "model": name})
         engine.running += 1
         self.engine, self._first, self._busy, self.renamed = engine, True, True, name != self.model
-        connections.ask(self, b"%bContent-Length: %d\r\n\r\n%b" % (engine.head, len(body), body))
+        engine.connections.ask(self, b"%bContent-Length: %d\r\n\r\n%b" % (engine.head, len(body), body))
+
+    def take_turn(self, engine: Engine) -> bool:
+        """Ask an engine that has a place now, if it is one to ask; say whether it was."""
+        if engine in self._tried or not engine.serves(self.model):
+            return False
+        self._pool.waiting.pop(self, None)
+        self.next()
+        return True
+
+    def waited(self, *, too_long: bool) -> None:
+        """Look again while no engine had a place: ask one, wait on, or give up."""
+        if too_long:
+            self._pool.waiting.pop(self, None)
+            self._asker.nobody(overloaded(self.model, 503))
+        elif self._pool.choose(self.model, self._tried) or not self._pool.has_full(self.model, self._tried):
+            self._pool.waiting.pop(self, None)
+            self.next()
 
     def cancel(self) -> None:
         """Let go of the engine; that tells it to stop."""
+        self._pool.waiting.pop(self, None)
         self._leave()
         super().cancel()
 
@@ -298,6 +207,8 @@ class Running(Call):
         if self._busy and self.engine is not None:
             self._busy = False
             self.engine.running -= 1
+            if self._pool.waiting:
+                self._pool.freed(self.engine)
 
 
 ELSEWHERE = frozenset({401, 403, 404, 429})
@@ -310,11 +221,12 @@ def overloaded(model: str, status: int) -> NoEngine:
 
 
 class Pool:
-    """The engines of a portal. It looks after them from `start` on."""
+    """The engines of a portal, and who waits for a place at one. It looks after them from `start` on."""
 
     def __init__(self, servers: Sequence[Server], *, first_byte_s: float = 120.0, silence_s: float = 60.0) -> None:
         self.first_byte_s, self.silence_s = first_byte_s, silence_s
         self.engines = [self._engine(server) for server in servers]
+        self.waiting: dict[Running, float] = {}  # since when, in the order in which they came
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
         self._swept = 0.0
@@ -341,10 +253,16 @@ class Pool:
         """Say whether an engine answers for a model, as far as is known."""
         return any(engine.serves(model) and engine.healthy for engine in self.engines)
 
+    def state(self) -> dict[str, Any]:
+        """Say of every server how it does, and of every model how many requests wait for a place."""
+        waiting = Counter(running.model for running in self.waiting)
+        return {"servers": [engine.state() for engine in self.engines], "waiting": dict(waiting)}
+
     def close(self) -> None:
         """Let go of all engines."""
         if self._timer is not None:
             self._timer.cancel()
+        self.waiting.clear()
         for engine in self.engines:
             engine.close()
 
@@ -359,13 +277,15 @@ class Pool:
         self.engines = [*stay, *known.values()]
 
     def choose(self, model: str, tried: Sequence[Engine]) -> Engine | None:
-        """Return the engine with the least to do for its weight, among the healthy ones where there are any."""
+        """Return the engine with a place and the least to do for its weight, a healthy one if there is any."""
         self._turn += 1
         turn = self._turn % (len(self.engines) or 1)
         best, least = None, math.inf
         for engine in (*self.engines[turn:], *self.engines[:turn]):
             server = engine.server
             if (server.model != model and not engine.serves(model)) or engine.leaving or engine in tried:
+                continue
+            if engine.running >= server.limit:
                 continue
             busy = engine.running / server.weight
             if engine.failures >= FAILURES:
@@ -375,6 +295,29 @@ class Pool:
             if busy < least:
                 best, least = engine, busy
         return best
+
+    def has_full(self, model: str, tried: Sequence[Engine]) -> bool:
+        """Say whether a healthy engine would be asked if it did not have as much to do as it may be given."""
+        return any(
+            engine.running >= engine.server.limit and engine.healthy and engine not in tried and not engine.leaving
+            for engine in self.engines
+            if engine.serves(model)
+        )
+
+    def wait(self, running: Running) -> bool:
+        """Have a request wait until an engine has a place for it; say whether it may."""
+        if len(self.waiting) >= WAITING_MAX:
+            return False
+        self.waiting[running] = time.monotonic()
+        return True
+
+    def freed(self, engine: Engine) -> None:
+        """Give a place that is free again to whoever has waited longest for it."""
+        if engine.leaving or not engine.healthy or engine.running >= engine.server.limit:
+            return
+        for running in list(self.waiting):
+            if running.take_turn(engine):
+                return
 
     def _engine(self, server: Server) -> Engine:
         return Engine(server, first_byte_s=self.first_byte_s, silence_s=self.silence_s)
@@ -389,6 +332,9 @@ class Pool:
             except Exception:  # the others are looked after all the same
                 log.exception("looking after engine %s", engine.server.title)
         self.engines = [e for e in self.engines if e.running or not e.leaving]
+        for running, since in list(self.waiting.items()):
+            if running in self.waiting:
+                running.waited(too_long=now - since > WAIT_S)
 
 
 def make_pool(settings: Settings) -> Pool:

@@ -9,14 +9,16 @@ from typing import Any
 from portal.core.config import SettingError, Settings
 from portal.edge.address import Address
 
-FIELDS = {"model": str, "url": str, "key": str, "weight": (int, float), "lab": str, "name": str}
+FIELDS = {"model": str, "url": str, "key": str, "weight": (int, float), "lab": str, "name": str, "limit": int}
+LIMIT = 1_024
 
 
 @dataclass(frozen=True)
 class Server:
     """An OpenAI-compatible server for one model, or, where `model` is empty, for whatever it says it has.
 
-    `name` is what the server calls the model, `lab` whose it is, and `weight` how much it can do beside the others.
+    `name` is what the server calls the model, `lab` whose it is, `weight` how much it can do beside the others, and
+    `limit` how many requests it is given at once.
     """
 
     address: Address
@@ -25,6 +27,7 @@ class Server:
     key: str = ""
     weight: float = 1.0
     lab: str = ""
+    limit: int = LIMIT
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -65,9 +68,12 @@ def _server(entry: dict[str, Any], where: str) -> Server:
     weight = float(entry.get("weight", 1.0))
     if not 0 < weight <= 1_000:  # noqa: PLR2004
         raise SettingError(f"{where}: weight is greater than 0 and at most 1000")
+    limit = entry.get("limit", LIMIT)
+    if not 0 < limit <= LIMIT:
+        raise SettingError(f"{where}: limit is at least 1 and at most {LIMIT}")
     try:
         address = Address.parse(entry["url"])
     except ValueError as error:
         raise SettingError(f"{where}: url: {error}") from None
     kept = {name: entry[name] for name in ("model", "key", "lab") if name in entry}
-    return Server(address, name=entry.get("name", entry["model"]), weight=weight, **kept)
+    return Server(address, name=entry.get("name", entry["model"]), weight=weight, limit=limit, **kept)

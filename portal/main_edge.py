@@ -74,7 +74,10 @@ class Edge:
             features.load_pace(session, lookout.pace, unplayed=unplayed, now=utcnow())
         inference = Inference(door, self.pool, durable, lookout)
         downloads = Downloads(door, Store(settings.folder("blobs")), durable)
-        gauges = {"portal_journal_bytes": self.journal.size, "portal_in_flight": lambda: len(inference.gate.running)}
+        gauges = {
+            "portal_journal_bytes": self.journal.size, "portal_in_flight": lambda: len(inference.gate.running),
+            "portal_waiting": lambda: len(self.pool.waiting),
+        }  # fmt: skip
         health = Health(self._parts(), inference.figures, gauges, threads=self.threads)
         for part in (inference, downloads, health):
             part.register(self.routes)

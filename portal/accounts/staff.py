@@ -47,6 +47,7 @@ PARTS = (
     Part("Declared research", "/staff/exemptions", "Whose use is recorded and not held against them, and until when.",
          Permission.RULES_EDIT),
     Part("Use", "/staff/usage", "Requests and text tokens by day, and every record.", Permission.USAGE_READ),
+    Part("Engines", "/staff/engines", "How every server does now, and what each lab did.", Permission.USAGE_READ),
     Part("Copies", "/staff/deliveries", "Which terms govern a copy that somebody holds.", Permission.USAGE_READ),
     Part("Licenses", "/staff/licenses", "Draft a version, see the difference by clause, publish it.",
          Permission.LICENSES_EDIT),

@@ -14,11 +14,12 @@ from portal.edge.threads import Threads
 ALIVE_S = 15
 ANSWER_S = 2
 Check = Callable[[], str]
-GAUGES = frozenset({"portal_in_flight", "portal_journal_bytes"})
+GAUGES = frozenset({"portal_in_flight", "portal_journal_bytes", "portal_waiting"})
 HELP = {
     "portal_requests_total": "Requests that ended, by channel and outcome.",
     "portal_text_tokens_total": "Text tokens read and written by engines.",
-    "portal_in_flight": "Requests that an engine works on now.",
+    "portal_in_flight": "Requests that are not answered yet.",
+    "portal_waiting": "Of these, requests that wait for a place at an engine.",
     "portal_journal_bytes": "Bytes of the journal that are not yet entered in the database.",
 }
 NO_STORE = ("Cache-Control", "no-store")

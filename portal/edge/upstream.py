@@ -18,7 +18,6 @@ CONNECT_S = 2.0
 FIRST_BYTE_S = 120.0
 SILENCE_S = 60.0
 IDLE_S = 30.0
-MOST = 1_024
 HEAD_MAX = 64 << 10
 HEAD_END = b"\r\n\r\n"
 log = logging.getLogger("portal.upstream")
@@ -290,21 +289,14 @@ class Connection(asyncio.Protocol):
 class Connections:
     """The connections to one server: the one that was used last is used next, so that the others grow old."""
 
-    def __init__(
-        self, address: Address, *, most: int = MOST, first_byte_s: float = FIRST_BYTE_S, silence_s: float = SILENCE_S
-    ) -> None:
-        self.address, self.most = address, most
+    def __init__(self, address: Address, *, first_byte_s: float = FIRST_BYTE_S, silence_s: float = SILENCE_S) -> None:
+        self.address = address
         self.first_byte_s, self.silence_s = first_byte_s, silence_s
         self.calls: set[Call] = set()
         self.known: tuple[KnownHead, int, dict[bytes, bytes]] | None = None
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def full(self) -> bool:
-        """Say whether it is asked as much as it may be at once."""
-        return len(self.calls) >= self.most
 
     def ask(self, call: Call, request: bytes) -> None:
         """Send a request; nothing of its answer comes before this returns."""

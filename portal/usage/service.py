@@ -61,6 +61,17 @@ class Day:
     bytes_sent: int = 0
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one server of a lab did for callers; `failed` are requests that it began and did not finish."""
+
+    lab: str
+    server: str
+    requests: int
+    text_tokens: int
+    failed: int
+
+
 def record(session: Session, *, record: Mapping[str, Any]) -> UsageRecord:
     """Enter one line of the journal; entering it again, or a second end of the same use, changes nothing."""
     row = session.scalar(sa.select(UsageRecord).where(UsageRecord.request_id == str(record["id"])))
@@ -219,6 +230,24 @@ def daily(session: Session, *, days: int, now: datetime, user_id: int | None = N
         day: Day(day, count, int(no), int(text), int(size)) for day, count, no, text, size in session.execute(query)
     }
     return [found.get(name, Day(name)) for name in names]
+
+
+def shares(session: Session, *, days: int, now: datetime) -> list[Share]:
+    """Return what each server of each lab did in the last UTC days, today included, by lab and server."""
+    used, since = UsageRecord, day_of(now - timedelta(days=min(max(days, 1), DAYS_MAX) - 1))
+    failed = sa.case((used.outcome.in_((Outcome.ENGINE_LOST, Outcome.CRASHED)), 1), else_=0)
+    query = (
+        sa.select(
+            used.lab, used.server, sa.func.count(), sa.func.sum(used.prompt_tokens + used.completion_tokens),
+            sa.func.sum(failed),
+        )
+        .where(used.day >= since, used.server != "")
+        .group_by(used.lab, used.server)
+        .order_by(used.lab, used.server)
+    )  # fmt: skip
+    return [
+        Share(lab, server, count, int(text), int(lost)) for lab, server, count, text, lost in session.execute(query)
+    ]
 
 
 def export_rows(session: Session, *, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:

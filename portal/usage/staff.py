@@ -1,4 +1,4 @@
-"""The console's pages about use: what everybody used, and limits for one person."""
+"""The console's pages about use: what everybody used, the engines, and limits for one person."""
 
 from typing import Any
 
@@ -12,12 +12,13 @@ from portal.core.clock import utcnow
 from portal.core.errors import Invalid, NotFound
 from portal.usage import service
 from portal.usage.forms import FilterForm, QuotaForm
-from portal.web.app import actor, db
+from portal.web.app import actor, app_service, db
 from portal.web.guard import staff
 
 bp = Blueprint("usage_staff", __name__)
 PAGE = 100
 DAYS = 14
+SHARE_DAYS = 30
 HIGHEST_ID = 2**31 - 1
 
 
@@ -49,6 +50,16 @@ def _person(name: str) -> User | None:
         return accounts.find(db(), ref=name) if name else None
     except NotFound:
         return None
+
+
+@bp.get("/staff/engines")
+@staff(Permission.USAGE_READ)
+def engines() -> ResponseReturnValue:
+    """Show how every server does at this moment, and what each lab did in the last month."""
+    pool = app_service("inside").engines()
+    return render_template(
+        "usage/engines.html", pool=pool, days=SHARE_DAYS, shares=service.shares(db(), days=SHARE_DAYS, now=utcnow())
+    )
 
 
 @bp.route("/staff/usage/quota/<ref>", methods=["GET", "POST"])

@@ -53,7 +53,7 @@ STAFF = {
     "staff-card-render": f"/staff/cards/{MODEL}/edit?lang=fr",
     "staff-people": "/staff/people", "staff-cases": "/staff/cases",
     "staff-campaigns": "/staff/campaigns", "staff-usage": "/staff/usage", "staff-audit": "/staff/audit",
-    "staff-proposals": "/staff/proposals",
+    "staff-proposals": "/staff/proposals", "staff-engines": "/staff/engines",
     "staff-second-looks": "/staff/licenses/reviews",
     "staff-clauses-zh": "/staff/licenses/bloom-rail/1.1.0/clauses?lang=zh", "staff-deliveries": "/staff/deliveries",
     "staff-rules": "/staff/rules", "staff-rule-write": "/staff/rules/write", "staff-exemptions": "/staff/exemptions",

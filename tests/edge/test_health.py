@@ -93,7 +93,7 @@ def test_figures_are_written_as_prometheus_reads_them(ask: Callable[..., Answer]
     assert figures.value("portal_requests_total") == 0
     answer = ask("/metrics", {}, figures, {"portal_journal_bytes": lambda: 5})
     assert answer.body == (
-        b"# HELP portal_in_flight Requests that an engine works on now.\n"
+        b"# HELP portal_in_flight Requests that are not answered yet.\n"
         b"# TYPE portal_in_flight gauge\nportal_in_flight 0\n"
         b"# HELP portal_journal_bytes Bytes of the journal that are not yet entered in the database.\n"
         b"# TYPE portal_journal_bytes gauge\nportal_journal_bytes 5\n"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gated_inference.engines import FAILURES
 from gated_inference.page import Inside, Outlook
-from gated_inference.pool import FAILURES
 from portal.core.errors import Unavailable
 from portal.edge.plane import Plane
 from portal.edge.routes import Routes
@@ -60,6 +60,15 @@ def test_the_page_goes_through_the_same_gate(desk: Desk, page: Page, tmp_path: P
     assert refused.reasons[0].url == refused.reasons[0].remedy_url
     desk.fake.stop()
     assert page().status == 503
+
+
+def test_a_page_is_told_how_the_engines_do(page: Page, tmp_path: Path) -> None:
+    page()
+    pool = page.do(page.inside.engines)
+    (server,) = pool.servers
+    assert (server.title, server.models, server.running, server.healthy) == ("embedded", (MODEL,), 0, True)
+    assert pool.waiting == {}
+    assert Inside(tmp_path / "nobody.sock").engines() is None
 
 
 def test_a_page_is_told_when_nothing_can_be_recorded(desk: Desk, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

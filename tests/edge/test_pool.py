@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from gated_inference import pool as pools
-from gated_inference.pool import Engine, NoEngine, Pool, Running, make_pool
+from gated_inference.engines import Engine
+from gated_inference.pool import NoEngine, Pool, Running, make_pool
 from gated_inference.servers import Server, read_servers
 from portal.core.config import SettingError, Settings
 from portal.edge.address import Address
@@ -114,6 +115,8 @@ def test_a_file_names_servers(tmp_path: Path) -> None:
         ("[[servers]]\nmodel = 'a/b'\nurl = 'ftp://x'", "url"),
         ("[[servers]]\nmodel = 'a/b'\nurl = 'http://x'\nweight = 0", "weight"),
         ("[[servers]]\nmodel = 'a/b'\nurl = 'http://x'\nweight = true", "weight"),
+        ("[[servers]]\nmodel = 'a/b'\nurl = 'http://x'\nlimit = 0", "limit"),
+        ("[[servers]]\nmodel = 'a/b'\nurl = 'http://x'\nlimit = 1.5", "limit"),
         ("[[servers]]\nmodel = 'a/b'\nurl = 'http://x'\ncolour = 'red'", "colour"),
     ],
 )
@@ -170,18 +173,96 @@ def test_an_embedded_engine_is_asked_only_for_what_it_has(looping: Looping, tmp_
     looping.do(pool.close)
 
 
-def test_a_server_that_is_asked_too_much_at_once_says_so(looping: Looping, tmp_path: Path) -> None:
-    fake = FakeEngine(tmp_path / "e.sock").start()
+def full(looping: Looping, fake: FakeEngine, pool: Pool) -> Running:
+    """Give the one place there is to a request that is not answered."""
     fake.behave = "silent"
-    pool = Pool([server(fake.path, model="m")])
-    pool.engines[0].connections.most = 1
     _, running = ask(looping, pool)
-    error = answered(looping, pool).error
-    assert error is not None
-    assert (error.status, error.code, error.overloaded) == (429, "engine_overloaded", True)
+    looping.until(lambda: len(fake.calls) == 1)
+    fake.behave = "answer"
+    return running
+
+
+def test_a_request_waits_for_a_place_in_the_order_in_which_it_came(looping: Looping, tmp_path: Path) -> None:
+    fake = FakeEngine(tmp_path / "e.sock").start()
+    pool = Pool([server(fake.path, model="m", limit=1)])
+    running = full(looping, fake, pool)
+    waiting = [ask(looping, pool, prompt=str(n)) for n in range(4)]
+    assert pool.state()["waiting"] == {"m": 4}
+    assert pool.engines[0].running == 1
+    looping.do(waiting[2][1].cancel)  # a client that leaves gives up its turn
     looping.do(running.cancel)
+    looping.until(lambda: all(asked.end for n, (asked, _) in enumerate(waiting) if n != 2))
+    assert [call["prompt"] for call in fake.calls[1:]] == ["0", "1", "3"]
+    assert (waiting[2][0].end, pool.engines[0].running, pool.waiting) == ("", 0, {})
     fake.stop()
     looping.do(pool.close)
+
+
+def test_more_than_may_wait_are_told_to_come_back(
+    looping: Looping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "WAITING_MAX", 1)
+    fake = FakeEngine(tmp_path / "e.sock").start()
+    pool = Pool([server(fake.path, model="m", limit=1)])
+    full(looping, fake, pool)
+    ask(looping, pool)
+    error = answered(looping, pool).error
+    assert error is not None
+    assert (error.status, error.code, error.overloaded, error.retry_after > 0) == (429, "engine_overloaded", True, True)
+    fake.stop()
+    looping.do(pool.close)
+
+
+def test_whoever_waits_too_long_or_for_a_server_that_fails_is_told(
+    looping: Looping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeEngine(tmp_path / "e.sock").start()
+    pool = Pool([server(fake.path, model="m", limit=1)])
+    full(looping, fake, pool)
+    asked, _ = ask(looping, pool)
+    for _ in range(2):
+        pool.engines[0].failed("down")
+    looping.do(pool.start)
+    looping.until(lambda: asked.end)
+    assert asked.error is not None
+    assert (asked.error.status, asked.error.code) == (503, "engine_unavailable")
+    pool.engines[0].worked()
+    asked, _ = ask(looping, pool)
+    assert len(pool.waiting) == 1
+    monkeypatch.setattr(pools, "WAIT_S", -1.0)
+    looping.until(lambda: asked.end)
+    assert asked.error is not None
+    assert (asked.error.status, asked.error.code, asked.error.overloaded) == (503, "engine_overloaded", True)
+    fake.stop()
+    looping.do(pool.close)
+
+
+def test_whoever_waits_is_served_by_a_server_that_comes(looping: Looping, tmp_path: Path) -> None:
+    fakes = [FakeEngine(tmp_path / f"{n}.sock").start() for n in range(2)]
+    first, second = (server(fake.path, model="m", limit=1) for fake in fakes)
+    pool = Pool([first])
+    looping.do(pool.start)
+    full(looping, fakes[0], pool)
+    asked, _ = ask(looping, pool)
+    pool.replace([first, second])
+    looping.until(lambda: asked.end)
+    assert (asked.end, len(fakes[1].calls)) == ("done", 1)
+    for fake in fakes:
+        fake.stop()
+    looping.do(pool.close)
+
+
+def test_the_state_of_a_server_says_what_staff_need_and_no_secret(tmp_path: Path) -> None:
+    path = tmp_path / "engines.toml"
+    path.write_text(FILE)
+    pool = Pool(read_servers(path))
+    pool.engines[1].failed("answered 500")
+    first, second = pool.state()["servers"]
+    assert first == {
+        "title": "gpu.example", "lab": "north", "models": ["bigscience/bloom"], "weight": 2.0, "limit": 1_024,
+        "running": 0, "healthy": True, "problem": "not asked yet", "leaving": False,
+    }  # fmt: skip
+    assert (second["title"], second["problem"], second["healthy"]) == ("[::1]:8000", "answered 500", True)
 
 
 def test_two_failures_take_a_server_out_until_it_answers_again(looping: Looping, tmp_path: Path) -> None:

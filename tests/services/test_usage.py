@@ -226,6 +226,22 @@ def test_days_without_use_are_days_with_zeros(session: Session, make: Make, writ
     assert len(service.daily(session, days=10_000, now=now)) == 400
 
 
+def test_each_lab_has_its_share(session: Session, make: Make, writer: Writer, now: datetime) -> None:
+    other = writer_of(make, session, now, release=writer.release)
+    writer.use(server="gpu.north", lab="north")
+    other.use(server="gpu.north", lab="north", prompt_tokens=1, completion_tokens=1)
+    writer.use(Outcome.ENGINE_LOST, server="gpu.south", lab="south")
+    writer.use(server="gpu.south", lab="south", at=now - timedelta(days=1))
+    writer.use(server="gpu.south", lab="south", at=now - timedelta(days=2))
+    writer.use(Outcome.REFUSED)  # never came to a server
+    shares = service.shares(session, days=2, now=now)
+    mine = [share for share in shares if share.lab]
+    assert [(s.lab, s.server, s.requests, s.text_tokens, s.failed) for s in mine] == [
+        ("north", "gpu.north", 2, 9, 0), ("south", "gpu.south", 2, 14, 1),
+    ]  # fmt: skip
+    assert all(share.server for share in shares)
+
+
 def test_an_export_holds_plain_values_of_what_began_in_the_time(
     session: Session, writer: Writer, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

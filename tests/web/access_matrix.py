@@ -216,6 +216,7 @@ PAGES = {
     "GET /staff/proposals": "303 403 403 403 200 200 200 200",
     "GET /staff/signatures/<ref>": "303 403 403 403 200 403 403 200",
     "POST /staff/signatures/<ref>": "401 403 403 403 422 403 403 422",
+    "GET /staff/engines": "303 403 403 403 403 403 200 200",
     "GET /staff/usage": "303 403 403 403 403 403 200 200",
     "GET /staff/usage/quota/<ref>": "303 403 403 403 403 403 403 200",
     "POST /staff/usage/quota/<ref>": "401 403 403 403 403 403 403 422",

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gated_inference.page import EngineState, PoolState
 from portal.accounts.models import User
 from portal.accounts.rules import Role
 from portal.core.clock import utcnow
@@ -215,3 +216,33 @@ def test_bad_limits_are_answered_with_the_field_named(client: Client, people: di
 
 def test_limits_of_nobody_are_not_found(client: Client, people: dict[str, User]) -> None:
     assert client.sign_in(people["ad"]).get("/staff/usage/quota/usr_nobody").status_code == 404
+
+
+STATE = PoolState(
+    (
+        EngineState("gpu.north", "north", ("lab/gated", "<b>"), 2.0, 30, 7, healthy=True, problem="", leaving=False),
+        EngineState("gpu.south", "", (), 1.0, 8, 0, healthy=False, problem="answered 500", leaving=False),
+    ),
+    {"lab/gated": 3},
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        (STATE, ("gpu.north north lab/gated, <b> well 7 30 2", "left alone answered 500", "3 requests wait")),
+        (None, ("The data plane does not answer just now", "/readyz")),
+    ],
+)
+def test_staff_see_how_the_engines_do(
+    app: Any, client: Client, people: dict[str, User], state: PoolState | None, shown: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    use(app, people["ann"], 2, server="gpu.north", lab="north")
+    monkeypatch.setattr(app.extensions["inside"], "engines", lambda: state)
+    answer = client.sign_in(people["mo"]).get("/staff/engines")
+    seen = text_of(answer)
+    assert answer.status_code == 200
+    for part in (*shown, "north gpu.north 2 60 0"):
+        assert part in seen
+    assert client.sign_in(people["ann"]).get("/staff/engines").status_code == 403
