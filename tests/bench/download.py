@@ -29,7 +29,7 @@ WAYS = (("one", "whole", 1, False), ("ranges", "ranges", 8, False), ("pieces", "
         ("discard", "ranges", 8, True))  # fmt: skip
 
 
-def _publish(made: Stage) -> tuple[Path, str]:
+def publish(made: Stage) -> tuple[Path, str]:
     """Publish a large file; return where its bytes lie, and an access token that may have it."""
     source, store = made.home / "source", Store(made.settings.folder("blobs"))
     source.mkdir()
@@ -45,18 +45,27 @@ def _publish(made: Stage) -> tuple[Path, str]:
             session, model=model, revision=commit.revision, license_slug=license_.slug, license_number="2.0.0",
             by=SYSTEM, now=make.now,
         )  # fmt: skip
-        person = make.person("reader")
-        make.sign(person)
-        _, token = tokens.issue(
-            session, by=acting(person), owner_id=person.id, name="bench", scopes=["weights:read"], model_ids=[],
-            days=30, pepper=made.settings.pepper, now=make.now,
-        )  # fmt: skip
         entry = files.find_entry(session, commit_id=commit.id, path=NAME)
         assert entry is not None
         local = store.path(entry.blob_sha256)
     engine.dispose()
     (source / NAME).unlink()
-    return local, token
+    return local, issue(made)
+
+
+def issue(made: Stage, name: str = "reader") -> str:
+    """Return an access token of somebody new, who may have the file."""
+    engine = make_engine(made.settings.database_url)
+    with transaction(engine) as session:
+        make = Make(session, utcnow())
+        person = make.person(name)
+        make.sign(person)
+        _, token = tokens.issue(
+            session, by=acting(person), owner_id=person.id, name="bench", scopes=["weights:read"], model_ids=[],
+            days=30, pepper=made.settings.pepper, now=make.now,
+        )  # fmt: skip
+    engine.dispose()
+    return token
 
 
 def _write(path: Path) -> None:
@@ -149,7 +158,7 @@ def _probe(port: int, waits: list[float], over: threading.Event) -> None:
 def measure() -> dict[str, float]:
     """Return speed and cost of downloads as ratios, and how slow readers fare."""
     with stage() as made:
-        local, token = _publish(made)
+        local, token = publish(made)
         made.start("edge")
         figures: dict[str, Any] = {}
         if kit.find_nginx():
