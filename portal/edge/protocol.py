@@ -14,7 +14,7 @@ from portal.edge.head import written as head_of
 from portal.edge.known import KnownHead, known_head
 from portal.edge.message import NO_UPGRADE, TOO_LARGE, Message
 from portal.edge.routes import Headers, Routes
-from portal.edge.sendfile import FileSender, unconfirmed
+from portal.edge.sendfile import FileSender, reset, unconfirmed
 from portal.edge.splice import ANSWER_S, Splice
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ class Connection(asyncio.Protocol):
 
     def cut(self) -> None:
         """End at once, answered or not."""
-        self.transport.abort()
+        reset(self.transport)
 
     def _let_go(self) -> None:
         queue, self.queue = self.queue, deque()
