@@ -235,11 +235,10 @@ STATE = PoolState(
     ],
 )
 def test_staff_see_how_the_engines_do(
-    app: Any, client: Client, people: dict[str, User], state: PoolState | None, shown: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    app: Any, client: Client, people: dict[str, User], state: PoolState | None, shown: tuple[str, ...]
+) -> None:
     use(app, people["ann"], 2, server="gpu.north", lab="north")
-    monkeypatch.setattr(app.extensions["inside"], "engines", lambda: state)
+    app.extensions["inside"].engines = lambda: state
     answer = client.sign_in(people["mo"]).get("/staff/engines")
     seen = text_of(answer)
     assert answer.status_code == 200
