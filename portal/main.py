@@ -38,7 +38,7 @@ from portal.web.app import PortalApp
 
 PAGES = (
     "access.views", "access.api", "accounts.views", "accounts.staff", "audit.staff", "catalog.views",
-    "cards.views", "cards.staff",
+    "cards.views", "cards.staff", "families.views",
     "deliveries.views", "deliveries.staff", "downloads.views", "downloads.api", "factors.views", "identity.views",
     "logins.views", "licensing.views", "visits.views",
     "drafting.staff", "publishing.staff", "reviews.staff", "annulments.views", "annulments.staff", "signing.views",

@@ -24,6 +24,7 @@ MEMBER = {
     "home": "/", "model": f"/{MODEL}", "card-only": "/bigscience/bloom", "tree": f"/{MODEL}/tree/main",
     "blob": f"/{MODEL}/blob/main/config.json", "commits": f"/{MODEL}/commits/main",
     "datasets": "/datasets", "card": f"/{MODEL}/card/1", "card-items": "/bigscience/bloom/card/1",
+    "family": "/bigscience/bloom-3b/family",
     "sign-beside-a-card": f"{LICENSE}/1.1.0/sign?model=bigscience/bloom",
     "licenses": "/licenses/", "license": LICENSE, "version": f"{LICENSE}/1.1.0",
     "version-zh": f"{LICENSE}/1.1.0?lang=zh",

@@ -16,6 +16,7 @@ PAGES = {
     "GET /<namespace>/<name>/card/<int(max=1000000):number>.pdf": "200 200 200 200 200 200 200 200",
     f"GET {COMPARED}": "200 200 200 200 200 200 200 200",
     "GET /<namespace>/<name>/commits/<path:rest>": "200 200 200 200 200 200 200 200",
+    "GET /<namespace>/<name>/family": "404 404 404 404 404 404 404 404",
     "GET /<namespace>/<name>/tree/<path:rest>": "200 200 200 200 200 200 200 200",
     "GET /datasets": "200 200 200 200 200 200 200 200",
     "GET /datasets/<namespace>/<name>": "200 200 200 200 200 200 200 200",
