@@ -63,7 +63,8 @@ def create_app(settings: Settings) -> PortalApp:
     app.config.update(
         SECRET_KEY=settings.secret_keys[0], SECRET_KEY_FALLBACKS=list(settings.secret_keys[1:]),
         MAX_CONTENT_LENGTH=FORM_LIMIT, MAX_FORM_MEMORY_SIZE=FORM_LIMIT, MAX_FORM_PARTS=500,
-        WTF_CSRF_TIME_LIMIT=12 * 3600, SESSION_COOKIE_NAME="portal_form", SESSION_COOKIE_HTTPONLY=True,
+        WTF_CSRF_TIME_LIMIT=12 * 3600, SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_NAME="__Host-portal_form" if settings.is_secure else "portal_form",
         SESSION_COOKIE_SECURE=settings.is_secure, SESSION_COOKIE_SAMESITE="Lax",
     )  # fmt: skip
     if settings.is_production:

@@ -86,7 +86,10 @@ class Edge:
     async def start(self, sock: socket.socket) -> Plane:
         """Answer on a port, and the portal's own processes on a Unix socket."""
         settings = self.settings
-        plane = Plane(self.routes, web=settings.web_socket, proxies=settings.proxies, threads=self.threads)
+        plane = Plane(
+            self.routes, web=settings.web_socket, proxies=settings.proxies, threads=self.threads,
+            https=settings.is_secure,
+        )  # fmt: skip
         self.pool.start()
         await plane.listen_inside(settings.edge_socket, self.inside)
         await plane.listen(sock)

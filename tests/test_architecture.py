@@ -139,3 +139,22 @@ def test_no_namespace_can_hide_a_page(app: Any) -> None:
     first = {rule.rule.split("/")[1] for rule in app.url_map.iter_rules()}
     pages = {segment for segment in first if segment and not segment.startswith("<")}
     assert pages <= RESERVED
+
+
+@pytest.mark.threat("TM-33")
+@pytest.mark.parametrize("path", python_files("portal", "gated_inference"), ids=str)
+def test_nothing_that_is_sent_in_is_unpacked_or_run(path: Path) -> None:
+    """Weights are bytes to the portal, and archives too: what is never opened cannot burst."""
+    opening = {"pickle", "marshal", "shelve", "tarfile", "gzip", "bz2", "lzma", "zipfile", "zipimport"}
+    found = set()
+    for node in ast.walk(tree(ROOT / path)):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module]
+        found |= {name.split(".")[0] for name in names} & opening
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert node.func.attr not in {"unpack_archive", "decompress", "decompressobj", "extractall"}, node.lineno
+    # A bundle of proofs is written as an archive; the script that checks one is run by whoever got it.
+    assert found <= {"portal/receipts/rules.py": {"zipfile"}, "portal/static/verify.py": {"zipfile"}}.get(
+        path.as_posix(), set()
+    )

@@ -34,6 +34,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     engine.dispose()
 
 
+@pytest.mark.threat("TM-31")
 def test_an_exported_cell_is_never_a_formula(run: Any) -> None:
     now = utcnow()
     with transaction(run.engine) as session:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]
 from authlib.integrations.httpx_client import OAuth2Client  # type: ignore[import-untyped]
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from portal.adapters.outside import OutsideAlone
 from portal.core.clock import utcnow
 from portal.core.config import SettingError
 from portal.core.errors import PortalError, Unavailable
@@ -128,14 +129,19 @@ class _Web:
         return OAuth2Client(
             self.provider.client_id, self.provider.client_secret or None, scope=" ".join(self.provider.scopes),
             redirect_uri=redirect_uri, code_challenge_method="S256", timeout=PATIENCE, trust_env=False,
+            transport=self._carrier(),
         )  # fmt: skip
+
+    def _carrier(self) -> OutsideAlone:
+        """Return what carries requests: the provider's document may name other servers, but none inside."""
+        return OutsideAlone([self.provider.issuer, GITHUB_API])
 
     def _json(self, url: str, *, token: str = "") -> dict[str, Any]:
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         body = b""
         try:
             with (
-                httpx.Client(timeout=PATIENCE, trust_env=False) as web,
+                httpx2.Client(timeout=PATIENCE, trust_env=False, transport=self._carrier()) as web,
                 web.stream("GET", url, headers=headers) as answer,
             ):
                 for piece in answer.iter_bytes() if answer.is_success else ():
@@ -143,7 +149,7 @@ class _Web:
                     if len(body) > ANSWER_MAX:
                         raise self._away()
             found = json.loads(body)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError):
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise self._away()
@@ -166,7 +172,7 @@ class _Web:
                 )  # fmt: skip
         except (AuthlibBaseError, ValueError, TypeError, KeyError):
             raise refused("provider_code_refused", f"{self.provider.name} does not accept the code any more.") from None
-        except (httpx.HTTPError, httpx.InvalidURL):
+        except (httpx2.HTTPError, httpx2.InvalidURL):
             raise self._away() from None
 
     def _said(self, subject: str, name: Any, email: Any) -> dict[str, str]:

@@ -230,8 +230,6 @@ def file_headers(entry: Entry, revision: str) -> Headers:
         ("Content-Type", "application/octet-stream"),
         ("Content-Disposition", disposition(entry.name)),
         ("Cache-Control", "private, no-cache, no-transform"),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Content-Security-Policy", "default-src 'none'; sandbox"),
     ]
 
 

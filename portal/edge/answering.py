@@ -132,7 +132,7 @@ class Answering(Exchange):
         self._connection.plane.settled(self._connection, self._message.fields, self._message.route, status)
 
     def _own(self) -> bytes:
-        own = b"X-Request-Id: %b\r\n" % self.request_id.encode()
+        own = b"%bX-Request-Id: %b\r\n" % (self._connection.plane.guard, self.request_id.encode())
         return own if self._connection.keeps(self._message) else own + CLOSE
 
     def _send_file(self, answer: Answer, body: FileBody) -> None:

@@ -22,6 +22,12 @@ HOP_BY_HOP = frozenset({
 OURS_TO_SAY = frozenset({b"content-length", b"expect", b"forwarded", b"x-real-ip", b"x-request-id"})
 FORWARDED = b"x-forwarded-"
 NO_BODY = frozenset({204, 304})
+# What the plane answers is read by programs; a browser that is led to it shows, runs and lends out nothing of it.
+GUARD = (
+    b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'; sandbox\r\n"
+    b"X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n"
+)
+HTTPS_ALONE = b"Strict-Transport-Security: max-age=31536000\r\n"
 
 
 class BadHead(Exception):

@@ -10,7 +10,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 from portal.core.ids import public_id
-from portal.edge.head import BadHead, Fields, Networks, trusts, written
+from portal.edge.head import GUARD, HTTPS_ALONE, BadHead, Fields, Networks, trusts, written
 from portal.edge.protocol import Connection
 from portal.edge.routes import Answer, Route, Routes
 from portal.edge.threads import Threads
@@ -33,14 +33,17 @@ class Plane:
         web: the control plane's Unix socket, which answers the rest; None for nobody.
         proxies: addresses of proxies in front, which may say whose request they pass on.
         threads: where work is done that has to wait.
+        https: people reach the portal over TLS, so browsers shall never try without.
     """
 
     def __init__(
-        self, routes: Routes, *, web: Path | None = None, proxies: Networks = (), threads: Threads | None = None
-    ) -> None:
+        self, routes: Routes, *, web: Path | None = None, proxies: Networks = (), threads: Threads | None = None,
+        https: bool = False,
+    ) -> None:  # fmt: skip
         self.routes, self.web, self.inside = routes, web, Routes()
         self.trusted: Callable[[str], bool] = trusts(proxies)
         self.threads = threads or Threads()
+        self.guard = GUARD + HTTPS_ALONE if https else GUARD
         self.connections: set[Connection] = set()
         self.by_address: Counter[str] = Counter()
         self.uploads = 0

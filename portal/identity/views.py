@@ -82,7 +82,7 @@ def login() -> ResponseReturnValue:
     """Sign a person in and bring them where they wanted to go, past their second factor if they have one."""
     form = LoginForm()
     target = local_path(str(request.values.get("next", "")))
-    if request.method == "GET" and actor().is_signed_in:
+    if request.method != "POST" and actor().is_signed_in:
         return redirect(target, 303)
     status, headers = 200, {}
     if form.validate_on_submit():

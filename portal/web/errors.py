@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Flask, Response, current_app, g, jsonify, redirect, render_template, request
+from flask.globals import request_ctx
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import IntegrityError, OperationalError
 from werkzeug.exceptions import HTTPException
@@ -85,6 +86,8 @@ def _http(error: HTTPException) -> ResponseReturnValue:
     detail = error.description or phrase
     if error.code == HTTPStatus.NOT_FOUND:
         detail = "There is nothing at this address. It may be misspelled, or hidden from you."
+    if request_ctx.url_adapter is None:  # a host that is not ours; no page can be drawn for it
+        return problem(error.code, "host_unknown", "This portal does not answer to the name that was asked for.")
     if for_program():
         return problem(error.code, phrase.lower().replace(" ", "_"), detail)
     return _page(error.code, phrase.capitalize(), detail)

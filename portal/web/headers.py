@@ -4,6 +4,7 @@ from flask import Flask, Response, g, request
 
 from portal.core.actor import ANONYMOUS
 from portal.web.app import settings
+from portal.web.guard import SAFE
 
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; font-src 'self'; form-action 'self'; "
@@ -23,7 +24,7 @@ def allow_script(answer: Response, name: str, *, calls: bool = False) -> Respons
 
 
 def secure(app: Flask, *, https: bool) -> None:
-    """Add the security headers to every answer of an app."""
+    """Add the security headers to every answer of an app; nobody keeps a page that was made for one visitor."""
 
     def add(response: Response) -> Response:
         headers = response.headers
@@ -34,8 +35,8 @@ def secure(app: Flask, *, https: bool) -> None:
         headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         if https:
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-        if g.get("actor", ANONYMOUS).is_signed_in or request.method == "POST":
-            headers.setdefault("Cache-Control", "no-store")
+        mine = g.get("actor", ANONYMOUS).is_signed_in or "csrf_token" in g or request.method not in SAFE
+        headers.setdefault("Cache-Control", "no-store" if mine else "no-cache")
         return response
 
     app.after_request(add)

@@ -13,9 +13,9 @@ from portal.core.db import transaction
 from portal.edge.address import Address
 from portal.tokens import service as tokens
 from portal.usage import service as usage
-from portal.usage.rules import Limits, Used
+from portal.usage.rules import Limits, Outcome, Used
 from tests.conduct import acting
-from tests.edge.desk import GOOD, MODEL, STREAM, Desk, error, events, settled, suspend, text, used, value, words
+from tests.edge.desk import GOOD, MODEL, STREAM, Desk, error, events, replay, settled, suspend, text, used, value, words
 from tests.factories import Make
 from tests.fakes import FakeEngine
 
@@ -76,6 +76,7 @@ def test_a_client_that_takes_no_more_lets_the_engine_wait(desk: Desk) -> None:
     settled(desk)
 
 
+@pytest.mark.threat("TM-14")
 @pytest.mark.parametrize("behave", ["slow", "stall"])
 def test_suspension_cuts_a_running_stream(desk: Desk, behave: str) -> None:
     desk.fake.behave = behave
@@ -92,6 +93,7 @@ def test_suspension_cuts_a_running_stream(desk: Desk, behave: str) -> None:
     settled(desk)
 
 
+@pytest.mark.threat("TM-14")
 def test_revoking_the_access_token_cuts_as_well(desk: Desk) -> None:
     desk.fake.behave = "slow"
     exchange = desk.stream(words=1)
@@ -101,6 +103,7 @@ def test_revoking_the_access_token_cuts_as_well(desk: Desk) -> None:
     assert desk.only()["outcome"] == "cut"
 
 
+@pytest.mark.threat("TM-14")
 @pytest.mark.parametrize("body", [GOOD, STREAM], ids=["whole", "stream"])
 def test_suspension_ends_work_that_has_not_answered_yet(desk: Desk, body: Any) -> None:
     desk.fake.behave = "silent"
@@ -214,18 +217,22 @@ def test_another_engine_takes_over_before_the_first_byte(desk: Desk, tmp_path: P
     settled(desk)
 
 
+@pytest.mark.threat("TM-17")
 def test_racing_for_the_last_units_gives_exactly_those(desk: Desk) -> None:
     person = desk.caller.user
     desk.write(
         lambda s: usage.set_quota(s, user_id=person.id, calls=7, text_tokens=10_000, by=acting(person), now=utcnow())
     )
-    exchanges = [desk.send() for _ in range(20)]
+    exchanges = [desk.send() for _ in range(50)]
     desk.looping.until(lambda: all(exchange.ended for exchange in exchanges))
     statuses = [exchange.status for exchange in exchanges]
-    assert sorted(statuses) == [200] * 7 + [429] * 13
+    assert sorted(statuses) == [200] * 7 + [429] * 43
     assert len(desk.fake.calls) == 7
     assert used(desk) == Used(7, 77)
     settled(desk)
+    served = [record for record in replay(desk) if record.outcome is Outcome.FINISHED]
+    assert len(served) == 7  # what was counted in memory is what the records add up to
+    assert sum(record.prompt_tokens + record.completion_tokens for record in served) == 77
 
 
 def test_long_silence_is_filled_with_comments(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

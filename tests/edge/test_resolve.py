@@ -83,6 +83,7 @@ def test_a_bad_token_gets_the_exact_words_even_for_what_is_open_or_missing(world
         assert said(answer) == (401, None, "Invalid credentials in Authorization header")
 
 
+@pytest.mark.threat("TM-14")
 def test_a_revoked_token_is_refused_from_the_next_request_on(world: World) -> None:
     person, token = world.member()
     assert world.ask("main/config.json", token).status == 200

@@ -51,6 +51,7 @@ def opened(plane: RunningPlane, count: int) -> None:
     wait_until(lambda: plane.do(lambda: len(plane.plane.connections)) == count)
 
 
+@pytest.mark.threat("TM-33")
 def test_a_head_that_does_not_come_is_not_waited_for(plane: RunningPlane) -> None:
     silent, slow = plane.connect(), plane.connect()
     slow.send(b"GET /echo HTTP/1.1\r\nX-A: ")
@@ -65,6 +66,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(plane: RunningPlane) -> Non
     slow.close()
 
 
+@pytest.mark.threat("TM-33")
 def test_a_body_must_come_at_a_kibibyte_a_second(plane: RunningPlane) -> None:
     raw = plane.connect()
     raw.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"a" * 50_000)
@@ -217,6 +219,7 @@ def test_silent_connections_of_one_address_and_all_together_have_an_end(
         raw.close()
 
 
+@pytest.mark.threat("TM-29")
 @pytest.mark.parametrize(
     ("peer", "fields", "expected"),
     [

@@ -1,6 +1,7 @@
 """The whole portal, running: the official client on the real engine, and processes that are killed."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import openai
 import psutil
 import pytest
 
-from tests.member import signed_member
+from portal.core.clock import utcnow
+from tests.member import Browser, issue_token, signed_member
 from tests.running import ROOT, RunningPortal
 
 MODEL, BIG = "demo/bloom-tiny", "bigscience/bloom-560m"
@@ -185,6 +188,40 @@ def test_a_killed_data_plane_loses_no_answered_request(whole: RunningPortal, tok
     assert ended[cut_stream]["outcome"] == "crashed"
     assert ended[cut_download]["outcome"] == "crashed"
     assert "edge ended (signal SIGKILL); starting it again" in whole.log()
+
+
+@pytest.mark.threat("TM-14")
+def test_what_is_ended_in_one_process_is_refused_by_the_next_request_to_any_other(whole: RunningPortal) -> None:
+    email = "ended@example.org"
+    mine = signed_member(whole, email, "weights:read", "inference", "usage:read")
+    other = issue_token(whole, email, "weights:read", "inference", "usage:read")
+    file = f"/{MODEL}/resolve/main/config.json"
+    ask = {"model": MODEL, "prompt": PROMPT, "max_tokens": 1}
+
+    def statuses(token: str) -> list[int]:
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=whole.base_url, headers=headers, timeout=60) as http:
+            return [
+                http.get(file, headers={"Range": "bytes=0-3"}).status_code,
+                http.post("/v1/completions", json=ask).status_code,
+                http.get("/api/usage").status_code,
+            ]
+
+    with Browser(whole.base_url) as browser:
+        browser.sign_in(email)
+        assert statuses(mine) == statuses(other) == [206, 200, 200]
+        browser.open("/settings/tokens")
+        address = re.findall(r'href="(/settings/tokens/tok_[^"]+/revoke)"', str(browser.page.text))[0]
+        browser.open(address)
+        browser.send(browser.form("csrf_token"))
+        assert sorted([statuses(mine), statuses(other)]) == [[206, 200, 200], [401, 401, 401]]
+        until = utcnow() + timedelta(days=30)
+        whole.cli(
+            "members", "suspend", email, "--clause", "restriction.unlawful_use", "--facts", "It spams.",
+            "--until", until.date().isoformat(),
+        )  # fmt: skip
+        assert sorted([statuses(mine)[:2], statuses(other)[:2]]) == [[401, 401], [403, 403]]
+        assert browser.http.get("/settings/", follow_redirects=False).status_code == 303  # signed out everywhere
 
 
 def test_while_the_control_plane_is_away_only_its_pages_are(whole: RunningPortal, token: str) -> None:

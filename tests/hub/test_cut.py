@@ -5,6 +5,7 @@ import threading
 from datetime import timedelta
 
 import httpx
+import pytest
 
 from portal.core.clock import utcnow
 from tests import member
@@ -32,6 +33,7 @@ class Reader(threading.Thread):
             pass
 
 
+@pytest.mark.threat("TM-14")
 def test_a_running_download_is_cut_by_the_suspension(hub: Hub) -> None:
     email = "stopped@example.org"
     token = member.signed_member(hub.portal, email, model=LARGE)

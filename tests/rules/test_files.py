@@ -29,6 +29,7 @@ def test_a_good_path_is_kept_as_it_is(path: str) -> None:
     assert check_path(path) == path
 
 
+@pytest.mark.threat("TM-33")
 @pytest.mark.parametrize(
     "path", ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\0b", "a\nb", "a\x7fb", "a\\b", "x" * 501]
 )

@@ -16,6 +16,7 @@ def entry(path: str) -> Entry:
     return Entry(path, 1, "1" * 40, "2" * 64)
 
 
+@pytest.mark.threat("TM-16")
 def test_an_address_is_good_for_exactly_what_it_was_made_for() -> None:
     seal = TICKET.seal("new key")
     TICKET.check(seal, ["other", "new key"], 999.9)

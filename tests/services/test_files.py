@@ -92,6 +92,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, store:
     assert not [p for p in store.root.rglob("*") if p.is_file()]
 
 
+@pytest.mark.threat("TM-33")
 def test_links_inside_are_followed_and_others_refused(folder: Path, store: Store) -> None:
     (folder / "again.json").symlink_to("config.json")
     assert "again.json" in [s.path for s in stage(directory=folder, store=store)]

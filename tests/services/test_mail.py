@@ -194,6 +194,7 @@ def test_a_letter_beyond_ascii_in_an_address_needs_a_server_that_takes_it(serve:
     assert envelope.rcpt_tos == ["grün@xn--bcher-kva.example"]
 
 
+@pytest.mark.threat("TM-31")
 @pytest.mark.parametrize(
     ("address", "subject"),
     [

@@ -88,6 +88,7 @@ def assert_safe(html: str) -> None:
             assert scheme is None or scheme[1].lower() in {"http", "https", "mailto"}, html
 
 
+@pytest.mark.threat("TM-31")
 @pytest.mark.parametrize("text", VECTORS)
 def test_nothing_runs_and_nothing_is_fetched(text: str) -> None:
     for around in (text, f"before\n\n{text}\n\nafter", f"> {text}", f"- {text}", f"<div>\n\n{text}\n\n</div>"):
@@ -95,6 +96,7 @@ def test_nothing_runs_and_nothing_is_fetched(text: str) -> None:
         assert_safe(card(around))
 
 
+@pytest.mark.threat("TM-31")
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(

@@ -221,6 +221,7 @@ def staged(path: str, body: bytes, **parameters: int) -> Staged:
     return Staged(path, sha256(body).hexdigest(), len(body), "0" * 40, True, parameters)
 
 
+@pytest.mark.threat("TM-33")
 def test_an_empty_file_with_the_name_of_safe_weights_lets_no_pickle_in(
     make: Make, session: Session, now: datetime
 ) -> None:

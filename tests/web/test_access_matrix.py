@@ -59,6 +59,7 @@ def test_every_address_has_a_row_and_every_row_an_address(world: World) -> None:
     assert found == DATA_PLANE.keys()
 
 
+@pytest.mark.threat("TM-30")
 @pytest.mark.parametrize("row", PAGES)
 def test_pages(world: World, row: str) -> None:
     method, rule = row.split(" ", 1)
@@ -67,6 +68,7 @@ def test_pages(world: World, row: str) -> None:
     assert found == dict(zip(PEOPLE, map(int, PAGES[row].split()), strict=True))
 
 
+@pytest.mark.threat("TM-30")
 @pytest.mark.parametrize("row", PROGRAM_ADDRESSES)
 def test_addresses_for_programs(world: World, row: str) -> None:
     method, rule = row.split(" ", 1)
@@ -75,6 +77,7 @@ def test_addresses_for_programs(world: World, row: str) -> None:
     assert found == dict(zip(PROGRAMS, map(int, PROGRAM_ADDRESSES[row].split()), strict=True))
 
 
+@pytest.mark.threat("TM-30")
 @pytest.mark.parametrize("row", DATA_PLANE)
 def test_addresses_of_the_data_plane(world: World, plane: httpx.Client, row: str) -> None:
     def ask(path: str, *, method: str, **kept: Any) -> httpx.Response:

@@ -93,6 +93,7 @@ def test_a_bad_question_is_answered_with_the_field_named(client: Client, people:
         assert f'id="{field}-error"' in answer.get_data(as_text=True)
 
 
+@pytest.mark.threat("TM-31")
 def test_staff_take_the_ledger_along_as_a_sheet_that_computes_nothing(client: Client, people: dict[str, User]) -> None:
     client.sign_in(people["mo"])
     today = f"{utcnow():%Y-%m-%d}"

@@ -66,6 +66,7 @@ def test_a_body_without_a_length_is_still_read(app: Any) -> None:
     assert answer.status_code == 202
 
 
+@pytest.mark.threat("TM-33")
 def test_json_nested_too_deep_is_refused_by_name(app: Any, site: Any) -> None:
     for path in ("/api/credentials/revoke", "/api/models/lab/one/paths-info/main"):
         answer = app.test_client().post(path, data=DEEP, content_type="application/json")

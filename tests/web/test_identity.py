@@ -102,6 +102,7 @@ def test_a_form_names_everything_that_is_wrong_at_once(app: Any, client: Client)
     assert kinds(app) == []
 
 
+@pytest.mark.threat("TM-28")
 def test_nobody_can_tell_from_signing_up_whether_an_address_is_known(
     app: Any, client: Client, ann: User, spy: list[str]
 ) -> None:
@@ -114,6 +115,7 @@ def test_nobody_can_tell_from_signing_up_whether_an_address_is_known(
     assert kinds(app) == ["signup_known", "verify"]
 
 
+@pytest.mark.threat("TM-28")
 def test_nobody_can_tell_from_signing_in_whether_an_address_is_known(
     app: Any, client: Client, ann: User, spy: list[str]
 ) -> None:
@@ -134,6 +136,7 @@ def test_nobody_can_tell_from_signing_in_whether_an_address_is_known(
         assert session.scalar(sa.select(sa.func.count()).select_from(LoginFailure)) == 10
 
 
+@pytest.mark.threat("TM-28")
 def test_nobody_can_tell_from_a_lost_password_whether_an_address_is_known(app: Any, client: Client, ann: User) -> None:
     known, unknown = (client.submit("/reset", email=email) for email in (EMAIL, "nobody@identity.example"))
     assert seen(known) == seen(unknown)
@@ -171,6 +174,7 @@ def test_a_link_that_does_not_work_says_where_to_get_another(client: Client, pat
         assert "Put it right" in text_of(answer)
 
 
+@pytest.mark.threat("TM-29")
 @pytest.mark.parametrize(
     ("target", "path"),
     [
@@ -213,6 +217,7 @@ def test_the_cookie_is_new_at_each_sign_in_and_scripts_cannot_read_it(app: Any, 
     assert "portal=planted" not in values
 
 
+@pytest.mark.threat("TM-29")
 def test_over_https_the_cookie_is_bound_to_this_host(tmp_path: Path) -> None:
     app = make_app(tmp_path, PORTAL_BASE_URL="https://portal.example")
     try:
@@ -346,6 +351,7 @@ def test_a_use_of_a_login_session_is_noted_by_the_minute(app: Any, client: Clien
         assert session.scalars(sa.select(LoginSession.last_used_at)).one() > old + timedelta(minutes=4)
 
 
+@pytest.mark.threat("TM-29")
 @pytest.mark.parametrize("path", ["/signup", "/login", "/reset", "/logout", "/settings/security/end"])
 def test_a_form_of_another_site_is_refused(client: Client, path: str) -> None:
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):

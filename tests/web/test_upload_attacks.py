@@ -93,6 +93,7 @@ def test_an_answer_that_got_lost_after_the_last_part_is_given_again(
         assert desk.http.post(join, json={"oid": DIGEST, "parts": wrong}).status_code == 400
 
 
+@pytest.mark.threat("TM-33")
 @pytest.mark.parametrize(
     "path", [".git/hooks/post-checkout", "sub/.GIT/config", ".cache/huggingface/download/w.metadata", "a/.git"]
 )
@@ -134,6 +135,7 @@ HEADS: dict[str, bytes] = {
 }  # fmt: skip
 
 
+@pytest.mark.threat("TM-33")
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_of_weights_that_mean_nothing_count_nothing(desk: Desk, name: str) -> None:
     answer = desk.commit(add("w.safetensors", HEADS[name]))
@@ -151,6 +153,7 @@ def test_weights_that_are_named_many_times_are_read_once(desk: Desk, monkeypatch
     assert prod([6]) * 1 == desk.http.get(MODEL, headers=desk.key()).json["safetensors"]["total"]
 
 
+@pytest.mark.threat("TM-33")
 def test_the_size_of_a_commit_is_not_the_memory_that_it_takes(desk: Desk) -> None:
     """Files of four megabytes: each is let go of before the next one is read."""
     lines = [json.dumps({"key": k, "value": v}).encode() + b"\n" for k, v in
@@ -167,6 +170,7 @@ def test_the_size_of_a_commit_is_not_the_memory_that_it_takes(desk: Desk) -> Non
     assert len(desk.tree()) == 12
 
 
+@pytest.mark.threat("TM-33")
 @pytest.mark.parametrize("many", [b'{"key": "deletedFile", "value": {"path": "x"}}\n' * 30_000, b"\n" * 3_000_000])
 def test_many_lines_are_refused_or_passed_over(desk: Desk, many: bytes) -> None:
     answer = desk.send(HEADER + many)
@@ -188,6 +192,7 @@ def test_a_database_that_is_away_is_told_in_the_words_of_the_hub(desk: Desk, mon
     assert (desk.tree(), desk.drafts) == (before, [])
 
 
+@pytest.mark.threat("TM-16")
 @pytest.mark.parametrize("address", ["/%5Cevil.example/x/commit/abc", "/%0d%0aSet-Cookie:a=b/x/commit/abc"])
 def test_the_address_of_a_commit_leads_nowhere_else(desk: Desk, address: str) -> None:
     answer = desk.http.get(address)
