@@ -14,6 +14,10 @@ from tests.site import Client, make_app
 from tests.web.access_matrix import DATA_PLANE, PAGES, PROGRAM_ADDRESSES
 from tests.web.world import PEOPLE, PROGRAMS, World, address, build
 
+GUARD = {
+    "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'", "Referrer-Policy": "-",
+    "Cross-Origin-Resource-Policy": "same-origin", "X-Request-Id": "req_", "Cache-Control": "-",
+}  # fmt: skip
 EVERY = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
@@ -46,7 +50,10 @@ def as_person(world: World, who: str, method: str, path: str) -> int:
 def as_program(world: World, http: Any, who: str, method: str, path: str) -> int:
     headers = {"Authorization": f"Bearer {world.secrets[who]}"} if world.secrets[who] else {}
     body = {"json": {"model": "lab/model", "prompt": "x"} if "/v1" in path else {}} if method != "GET" else {}
-    return int(http(path, method=method, headers=headers, **body).status_code)
+    answer = http(path, method=method, headers=headers, **body)
+    for name, value in GUARD.items():
+        assert value in answer.headers[name], (name, path)
+    return int(answer.status_code)
 
 
 def test_every_address_has_a_row_and_every_row_an_address(world: World) -> None:
