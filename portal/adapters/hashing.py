@@ -17,12 +17,13 @@ MEMORY_KIB = 19 * 1024
 PASSES = 2
 LANES = 1
 WAIT_SECONDS = 5.0
-QUEUE = 16
+IN_ALL = 10  # at work and waiting: each holds a connection to the database, of which a process has 15
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use for digests."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(found, IN_ALL)
 
 
 class Hasher:
@@ -39,7 +40,7 @@ class Hasher:
         self._argon2 = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES, type=Type.ID)
         self._turns = BoundedSemaphore(at_once or cores())
         self._wait = wait
-        self._queue = BoundedSemaphore(QUEUE + (at_once or cores()))
+        self._queue = BoundedSemaphore(IN_ALL)
         self._nobody = self._argon2.hash(secrets.token_bytes(16))
 
     def hash(self, password: str) -> str:

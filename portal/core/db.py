@@ -298,6 +298,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     pragmas = ["journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000", "synchronous=NORMAL"]
     pragmas.append("recursive_triggers=ON")  # without it, REPLACE deletes rows behind the back of triggers
+    pragmas.append("secure_delete=ON")  # what was taken out of a row is not left behind on the disk
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}")
 

@@ -9,6 +9,7 @@ from flask import Flask, Response, current_app, g, jsonify, redirect, render_tem
 from flask.globals import request_ctx
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from werkzeug.exceptions import HTTPException
 
 from portal.core.errors import Conflict, PortalError, StepUp, Unauthenticated, Unavailable, reason_json
@@ -32,6 +33,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(IntegrityError, _race)
     app.register_error_handler(OperationalError, _busy)
+    app.register_error_handler(NoConnection, _busy)  # every connection of this process is taken
     app.register_error_handler(Exception, _bug)
 
 
@@ -97,7 +99,7 @@ def _race(_error: IntegrityError) -> ResponseReturnValue:
     return answer(Conflict("changed_meanwhile", "Somebody changed this at the same moment. Look again and retry."))
 
 
-def _busy(_error: OperationalError) -> ResponseReturnValue:
+def _busy(_error: OperationalError | NoConnection) -> ResponseReturnValue:
     return answer(Unavailable("database_busy", "The database does not answer just now. Try again in a moment."))
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from portal.core.clock import stamp, utcnow
 
 PARTS = (
-    "gate", "lookout", "detection", "sign_in", "sign", "compare", "log", "preview", "engine", "download", "hub",
-    "plane", "kill9", "stops",
+    "gate", "lookout", "detection", "sign_in", "flood", "sign", "compare", "log", "preview", "engine", "download",
+    "hub", "plane", "kill9", "stops",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent.parent
 

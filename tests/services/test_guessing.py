@@ -2,13 +2,14 @@
 
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portal.adapters.guessing import GUESSED, KNOWN, Guesser, listed
-from portal.adapters.hashing import QUEUE, Hasher
+from portal.adapters.hashing import IN_ALL, Hasher
 from portal.core.errors import Unavailable
 
 SIGNS = "4@8({[<369&#!1|l0$5+7%2/"
@@ -60,13 +61,18 @@ def test_few_wait_for_their_turn_and_the_rest_is_told_at_once() -> None:
     hasher = Hasher(at_once=1, wait=60)
     digest = hasher.hash("x")
     with hasher._turn():
-        for _ in range(QUEUE):
+        for _ in range(IN_ALL - 1):
             assert hasher._queue.acquire(blocking=False)  # as if they waited
         with pytest.raises(Unavailable):
             hasher.verify(digest, "x")
-        for _ in range(QUEUE):
+        for _ in range(IN_ALL - 1):
             hasher._queue.release()
     assert hasher.verify(digest, "x")
+
+
+def test_whoever_waits_for_a_digest_leaves_connections_to_those_who_read(app: Any) -> None:
+    pool = app.engine.pool
+    assert pool.size() + pool._max_overflow >= IN_ALL + 5
 
 
 def test_no_password_takes_long_to_judge() -> None:
