@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-vllm lm-eval check bench litellm lock native native-browser native-fetchers hub-clients
+.PHONY: run test test-vllm lm-eval check audit sbom bench litellm lock native native-browser native-fetchers hub-clients
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
@@ -35,6 +35,12 @@ check: .venv/ready
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo | tail -n 5
 	@$(BIN)/python -m tests.check
+
+audit: .venv/ready # other people's tools over code, packages and a running portal; they lie in .venvs
+	@$(BIN)/python -m tests.audit
+
+sbom: .venv/ready # the bill of materials of the locked packages, build/sbom.json
+	@$(BIN)/python -m tests.audit sbom
 
 bench: .venv/ready
 	@$(BIN)/python -m tests.bench

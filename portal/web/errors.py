@@ -22,7 +22,7 @@ PROGRAM_PATHS = ("/api/", "/v1/", "/log/", "/oauth/")
 def for_program() -> bool:
     """Say whether the caller is a program: by the view's mark, or by the address where there is no view."""
     mark = g.get("mark")
-    if mark is not None and mark.is_page:
+    if mark is not None and mark.is_page and not request.path.startswith(PROGRAM_PATHS[0]):
         return False
     return mark is not None or request.path.startswith(PROGRAM_PATHS)
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from flask import Flask
-from werkzeug.routing import Rule
+from werkzeug.routing import AnyConverter, IntegerConverter, Rule
 
 from portal.web.guard import Kind, token
 
@@ -65,21 +65,34 @@ def _path(rule: Rule) -> str:
     return re.sub(r"<(?:[^:<>]*:)?([^<>]*)>", r"{\1}", rule.rule)
 
 
+def _part(rule: Rule, name: str) -> dict[str, Any]:
+    """Describe what may stand in a variable part of an address."""
+    converter = rule._converters[name]  # noqa: SLF001 - the library tells it nowhere else
+    if isinstance(converter, AnyConverter):
+        return {"enum": sorted(converter.items)}
+    if isinstance(converter, IntegerConverter):
+        return WHOLE | ({"maximum": converter.max} if converter.max else {})
+    return TEXT
+
+
 def _operation(app: Flask, rule: Rule, scope: str) -> dict[str, Any]:
     view = app.view_functions[rule.endpoint]
     summary = (view.__doc__ or "").strip().splitlines()[0]
     named = sorted(rule.arguments - set(rule.defaults or {}))
-    parameters = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in named]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": _part(rule, name)} for name in named]
     for name, schema in QUERIES.get(rule.rule, {}).items():
         kept = {key: value for key, value in schema.items() if key != "required"}
         parameters.append({"name": name, "in": "query", "required": bool(schema.get("required")), "schema": kept})
-    problem = {"application/problem+json": {"schema": PROBLEM}}
+    problem = {"application/problem+json": {"schema": PROBLEM}, "application/json": {"schema": {"type": "object"}}}
     described: dict[str, Any] = {
         "summary": f"{summary} Needs the scope {scope}." if scope else summary,
         "parameters": parameters,
         "responses": {
             "2XX": {"description": "done"},
-            "4XX": {"description": "refused; the answer names the field or the reason", "content": problem},
+            "4XX": {
+                "description": "refused; the answer names the field or the reason, to Hub and OAuth clients in theirs",
+                "content": problem,
+            },
         },
         "security": [{"access token": []}] if scope else [{}, {"access token": []}],
     }
