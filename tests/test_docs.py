@@ -1,5 +1,6 @@
 """The docs are whole, fresh and speak of this program."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from portal.audit.rules import EVENTS
 from portal.cli import main
 from portal.core.config import NAMES
 from portal.reference import pages
+from tests.audit.__main__ import PARTS, RULES
 from tests.check import ROOT, template_faults
 
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -57,6 +59,34 @@ def test_every_threat_case_has_a_line_and_a_test() -> None:
     lines = re.findall(r"^\| (TM-\d\d) \|", WORDS[ROOT / "docs" / "threats.md"], re.MULTILINE)
     assert lines == [f"TM-{number:02}" for number in range(1, 37)]
     assert held == set(lines)
+
+
+def _exists(reference: str) -> bool:
+    """Say whether a test, a whole file of tests, or a part of `make audit` is there."""
+    part, _, rule = reference.removeprefix("make audit: ").partition(": ")
+    if reference.startswith("make audit: "):
+        return part in PARTS and (part != "code" or f"id: {rule}\n" in RULES.read_text(encoding="utf-8"))
+    path, _, name = reference.partition("::")
+    text = (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else ""
+    return f"def {name}(" in text if name else bool(re.search("^def test_", text, re.MULTILINE))
+
+
+def test_the_standard_is_answered_row_by_row() -> None:
+    with (ROOT / "docs" / "asvs.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ids = [row["requirement"] for row in rows]
+    assert len(ids) == len(set(ids)) == 253, "levels 1 and 2 of version 5.0, each once"
+    assert ids == sorted(ids, key=lambda each: [int(part) for part in each.split(".")])
+    assert sum(row["level"] == "1" for row in rows) == 70
+    for row in rows:
+        assert row["about"], row
+        assert row["by"], row
+        if row["answer"] == "held":
+            assert all(_exists(reference) for reference in row["by"].split(" · ")), row
+        else:
+            assert row["answer"] in {"not applicable", "waived"}, row
+    waived = [row for row in rows if row["answer"] == "waived"]
+    assert len(waived) <= 5
 
 
 def test_templates_keep_to_the_house() -> None:

@@ -25,7 +25,7 @@ from tests.running import RunningPortal
 TOOLS = {
     "audit": ("bandit==1.9.*", "pip-audit==2.10.*", "pip-licenses==5.*", "cyclonedx-bom==7.*", "schemathesis==4.32.*"),
     "semgrep": ("semgrep==1.*",),
-    "wapiti": ("wapiti3==3.3.*",),
+    "wapiti": ("wapiti3>=3.2,<4",),
 }
 CODE = ("portal", "gated_inference", "app.py")
 REFUSED = re.compile(r"\bA?GPL|SSPL|BUSL|Commons Clause", re.IGNORECASE)
@@ -34,6 +34,7 @@ PROBED = (
     "backup,cookieflags,crlf,csp,csrf,exec,file,htaccess,http_headers,methods,permanentxss,redirect,sql,ssrf,xss,xxe"
 )
 LOW = {0, 1}
+RULES = Path(__file__).with_name("rules.yml")
 LOCK, SBOM = ROOT / "requirements.lock", ROOT / "build" / "sbom.json"
 
 
@@ -61,9 +62,8 @@ def code() -> list[str]:
         for each in found
         if each["issue_severity"] == "HIGH"
     ]
-    rules = str(Path(__file__).with_name("rules.yml"))
     flags = ("--metrics", "off", "--disable-version-check", "--quiet", "--json")
-    done = run(tool("semgrep", "semgrep"), "scan", "--config", rules, *flags, *CODE)
+    done = run(tool("semgrep", "semgrep"), "scan", "--config", str(RULES), *flags, *CODE)
     hits = json.loads(done.stdout)["results"]
     print(f"semgrep: {len(hits)} findings by the rules of tests/audit/rules.yml")
     return bad + [f"{each['path']}:{each['start']['line']} {each['check_id']}" for each in hits]

@@ -77,6 +77,26 @@ def test_what_a_proxy_would_say_is_not_believed_from_a_client(client: Client, an
         assert page.count("href=") == plain.count("href=")
 
 
+def test_nothing_is_echoed_and_nobody_is_told_how(
+    app: Any, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(**_: Any) -> str:
+        raise RuntimeError("inside: /srv/portal and its words")
+
+    broken.portal_mark = app.view_functions["access.index"].portal_mark  # type: ignore[attr-defined]
+    monkeypatch.setitem(app.view_functions, "access.index", broken)
+    answer = client.get("/")
+    assert answer.status_code == 500
+    assert "inside" not in answer.get_data(as_text=True)
+    assert answer.headers["X-Request-Id"] in answer.get_data(as_text=True)
+    echoed = client.http.open("/licenses/", method="TRACE", headers={"X-Echo": "words-of-the-client"})
+    assert echoed.status_code == 405
+    assert "words-of-the-client" not in echoed.get_data(as_text=True)
+    for path in ("/a%0aERROR%20forged", "/licenses/%0d%0aERROR%20forged"):
+        assert client.get(path).status_code in {400, 404}
+    assert not any("forged" in record.getMessage() for record in caplog.records)
+
+
 def test_forms_and_links_of_before_hold_when_keys_change(tmp_path: Path) -> None:
     old = make_app(tmp_path, PORTAL_SECRET_KEYS="o" * 40)
     page = old.test_client().get("/login")
