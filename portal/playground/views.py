@@ -41,7 +41,7 @@ def index() -> ResponseReturnValue:
 def play(namespace: str, name: str) -> ResponseReturnValue:
     """Continue a text in the page: decided, counted and recorded as any other request."""
     found, form = _called(namespace, name), PlaygroundForm()
-    if request.method == "GET":
+    if request.method != "POST":
         preset = preset_of(request.args.get("preset", ""))
         if preset is not None:
             form.begin_with(preset)
