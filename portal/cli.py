@@ -121,6 +121,7 @@ for command in (
     commands_proof.receipts,
     commands_proof.audit,
     commands_proof.log,
+    commands_proof.statements,
     commands.usage,
     upkeep.deliveries,
     upkeep.storage,

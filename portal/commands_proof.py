@@ -107,3 +107,17 @@ def log_rotate_key(yes: bool) -> None:
     key.keep(note)
     key.give_way()
     click.echo(vkey(origin, key.public))
+
+
+@click.group()
+def statements() -> None:
+    """What is stated about people to programs of others."""
+
+
+@statements.command("renew-key")
+def statements_renew_key() -> None:
+    """Make another key that signs statements from tomorrow on; the ones before are published as long as needed."""
+    from portal.adapters.statement_keys import StatementKeys
+
+    starts = StatementKeys(Settings.from_env().home / "keys" / "statements").renew(utcnow())
+    click.echo(f"The new key is published from now on and signs from {starts:%Y-%m-%d %H:%M} UTC on.")

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from gated_inference import openapi as inference_api
 from gated_inference.page import Inside
-from portal.adapters import authority, hub, markup, oidc, pades, pdf, seal_key
+from portal.adapters import authority, authorization, hub, markup, oidc, pades, pdf, seal_key
 from portal.adapters.guessing import Guesser
 from portal.adapters.hashing import Hasher
 from portal.adapters.month_keys import MonthKeys
@@ -19,6 +19,7 @@ from portal.adapters.rates import Rates
 from portal.adapters.scanner_keys import ScannerKeys
 from portal.adapters.signing_key import open_key
 from portal.adapters.squares import square_code
+from portal.adapters.statement_keys import StatementKeys
 from portal.adapters.vault import Vault
 from portal.catalog import service as catalog
 from portal.core.actor import ANONYMOUS, Actor
@@ -28,6 +29,7 @@ from portal.core.config import Settings
 from portal.core.db import make_engine
 from portal.downloads import api as hub_api
 from portal.files.service import Store
+from portal.grants import rules as grants
 from portal.logins.views import cookie_actor
 from portal.proofs.rules import origin_of, vkey
 from portal.tokens import service as tokens
@@ -43,7 +45,7 @@ PAGES = (
     "logins.views", "licensing.views", "visits.views",
     "drafting.staff", "publishing.staff", "reviews.staff", "annulments.views", "annulments.staff", "signing.views",
     "redress.views", "cases.staff", "casework.staff", "batches.staff", "suggestions.staff",
-    "oauth.views", "oauth.api", "people.staff", "campaigns.staff",
+    "oauth.views", "oauth.api", "grants.views", "grants.api", "grants.staff", "people.staff", "campaigns.staff",
     "acknowledgments.staff", "acknowledgments.views",
     "proofs.api", "receipts.views", "reports.views", "reports.staff", "contents.staff", "reveals.views",
     "reveals.staff", "tokens.api", "transparency.views", "uploads.api", "releases.staff",
@@ -85,6 +87,8 @@ def create_app(settings: Settings) -> PortalApp:
         license_asked_for=catalog.asking_for, receipts=settings.folder("receipts"),
     )  # fmt: skip
     app.extensions["month_keys"] = MonthKeys(settings.home / "keys" / "months", settings.pepper)
+    app.extensions["authorization"] = authorization.Door(settings.base_url, grants.SCOPES)
+    app.extensions["statement_keys"] = StatementKeys(settings.home / "keys" / "statements")
     app.extensions["puzzles"] = Puzzles(settings.pepper)
     app.extensions["scanner_keys"] = ScannerKeys(settings.scanner_keys)
     providers = app.extensions["providers"] = oidc.read_providers(settings.providers)

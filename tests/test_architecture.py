@@ -24,7 +24,7 @@ DOORS = {
     "markdown": "markup", "pypdf": "pdf", "cryptography": "signing_key seal_key vault month_keys scanner_keys",
     "pyhanko": "pades authority", "pyhanko_certvalidator": "pades authority", "segno": "squares",
     "webauthn": "passkeys", "zxcvbn": "guessing", "limits": "rates",
-    "authlib": "oidc", "joserfc": "oidc",
+    "authlib": "oidc authorization authorization_wire", "joserfc": "oidc statement_keys",
     "asn1crypto": "pades authority seal_key",
 }  # fmt: skip
 TRANSACTIONS = {

@@ -18,6 +18,7 @@ ENDS = {
     "appeal": {"decided"}, "license version": {"retired"}, "ceremony": {"signed", "declined"},
     "model": {"withdrawn"}, "card revision": {"superseded"}, "campaign": {"finished", "cancelled"},
     "access request": {"withdrawn", "reset"}, "detection rule": {"retired"}, "report": {"answered"},
+    "program": {"ended"}, "permission of a program": {"ended"},
 }  # fmt: skip
 
 

@@ -70,6 +70,7 @@ class Permission(StrEnum):
     TEXTS_READ = "usage:content:read"
     AUDIT_READ = "audit:event:read"
     STAFF_MANAGE = "accounts:role:manage"
+    PROGRAMS_MANAGE = "oauth:program:manage"
     CONSOLE_READ = "staff:console:read"
 
 

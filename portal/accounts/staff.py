@@ -63,6 +63,8 @@ PARTS = (
          Permission.CARDS_EDIT),
     Part("Proposals", "/staff/proposals", "What one person proposed and a second one has to confirm.",
          Permission.CONSOLE_READ),
+    Part("Programs", "/staff/programs", "Register programs of others that may ask people to act for them; end them.",
+         Permission.PROGRAMS_MANAGE),
     Part("Audit", "/staff/audit", "Every change of state, newest first.", Permission.AUDIT_READ),
     Part("Patterns", "/staff/patterns", "Every building block of pages, once.", Permission.CONSOLE_READ),
 )  # fmt: skip

@@ -11,8 +11,9 @@ from portal.core.machine import Machine
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 RESERVED = frozenset(
-    """api appeal contact datasets device disclosure healthz invite licenses log login logout metrics models oauth
-    playground readyz report reset resolve settings signup spaces staff static transparency v1 verify""".split()  # noqa: SIM905
+    """.well-known api appeal contact datasets device disclosure healthz invite licenses log login logout
+    metrics models oauth playground readyz report reset resolve settings signup spaces staff static
+    transparency v1 verify""".split()  # noqa: SIM905
 )
 
 # The language of the card that counts; a card in another one renders it.

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from portal.core.clock import utcnow
-from portal.core.errors import PortalError, TooMany, Unauthenticated
+from portal.core.errors import PortalError, Refused, TooMany, Unauthenticated
 from portal.core.networks import network_of
 from portal.oauth import rules, service
 from portal.oauth.rules import OAuthError
@@ -22,7 +22,7 @@ bp = Blueprint("oauth_api", __name__)
 def begin() -> ResponseReturnValue:
     """Give a terminal a code of its own, and one that it shows to its person."""
     begun = service.begin(
-        db(), client_id=_field("client_id"), scope=_field("scope"), network=network_of(request.remote_addr or ""),
+        db(), client_id=field("client_id"), scope=field("scope"), network=network_of(request.remote_addr or ""),
         user_agent=request.headers.get("User-Agent", ""), pepper=settings().pepper, now=utcnow(),
     )  # fmt: skip
     page = f"{settings().base_url}/device"
@@ -33,20 +33,13 @@ def begin() -> ResponseReturnValue:
     )  # fmt: skip
 
 
-@bp.post("/oauth/token")
-@token()
-def exchange() -> ResponseReturnValue:
+def hand_over() -> Response:
     """Say to a terminal whether it was let in, and give it its access token, once."""
-    grant = _field("grant_type")
-    if not grant:
-        raise OAuthError("invalid_request", "Send grant_type.", field="grant_type")
-    if grant != rules.DEVICE_GRANT:
-        raise OAuthError("unsupported_grant_type", f"Only {rules.DEVICE_GRANT} is known here.", field="grant_type")
-    device_code = _field("device_code")
+    device_code = field("device_code")
     if not device_code:
         raise OAuthError("invalid_request", "Send device_code.", field="device_code")
     result = service.exchange(
-        db(), device_code=device_code, client_id=_field("client_id"), pepper=settings().pepper,
+        db(), device_code=device_code, client_id=field("client_id"), pepper=settings().pepper,
         base_url=settings().base_url, now=utcnow(),
     )  # fmt: skip
     if result.error:
@@ -55,14 +48,23 @@ def exchange() -> ResponseReturnValue:
     return _answer(access_token=result.secret, token_type="bearer", expires_in=life, scope=result.scopes)  # noqa: S106
 
 
-@bp.errorhandler(PortalError)
+def speak(blueprint: Blueprint) -> None:
+    """Teach addresses for programs to answer errors as RFC 6749 writes them."""
+    blueprint.register_error_handler(PortalError, _refused)
+    blueprint.register_error_handler(BadRequest, _unreadable)
+    blueprint.register_error_handler(RequestEntityTooLarge, _unreadable)
+
+
 def _refused(error: PortalError) -> Response:
     """Answer what a program did wrong, in the words of RFC 6749."""
     word = error.code if isinstance(error, OAuthError) else "invalid_request"
     if isinstance(error, Unauthenticated):
-        word = "invalid_client"
+        bearer = request.headers.get("Authorization", "").lower().startswith("bearer")
+        word = "invalid_token" if bearer else "invalid_client"
     if isinstance(error, TooMany):
         word = "temporarily_unavailable"
+    if isinstance(error, Refused):
+        word = "insufficient_scope"
     answer = _refusal(word, error.message, error.status)
     if isinstance(error, Unauthenticated):
         answer.headers["WWW-Authenticate"] = "Bearer"
@@ -71,14 +73,12 @@ def _refused(error: PortalError) -> Response:
     return answer
 
 
-@bp.errorhandler(BadRequest)
-@bp.errorhandler(RequestEntityTooLarge)
 def _unreadable(error: BadRequest | RequestEntityTooLarge) -> Response:
     """Answer a body that cannot be read."""
     return _refusal("invalid_request", error.description or "The body cannot be read.", error.code)
 
 
-def _field(name: str) -> str:
+def field(name: str) -> str:
     """Return a field of the form; one that is sent twice could mean two things."""
     values = request.form.getlist(name)
     if len(values) > 1:
@@ -97,3 +97,6 @@ def _refusal(word: str, description: str, status: int = 400) -> Response:
     answer = _answer(error=word, error_description=description)
     answer.status_code = status
     return answer
+
+
+speak(bp)

@@ -60,12 +60,20 @@ def mint(
     bound = [_bindable(session, model, scopes) for model in sorted(set(models))]
     decisions = _decisions(session, by, bound, now, base_url) if signed_scopes(scopes) else []
     _refuse(_in_the_way(decisions, every=bool(bound)))
-    relied = sorted({row.signature_id for decision in decisions if decision.allowed for row in decision.relied_on})
     return tokens.issue(
         session, by=by, owner_id=by.id, name=name, scopes=scopes, model_ids=[model.id for model in bound], days=days,
-        pepper=pepper, now=now, means=means,
-        signature_set=licensing.ensure_set(session, signature_ids=relied) if relied else None,
+        pepper=pepper, now=now, means=means, signature_set=_signatures(session, decisions),
     )  # fmt: skip
+
+
+def relied_on(session: Session, *, by: Actor, scopes: Collection[str], base_url: str, now: datetime) -> str | None:
+    """Return the name of the signatures that let the actor have an access token for every model with some scopes."""
+    return _signatures(session, _decisions(session, by, [], now, base_url)) if signed_scopes(scopes) else None
+
+
+def _signatures(session: Session, decisions: Sequence[Decision]) -> str | None:
+    relied = sorted({row.signature_id for decision in decisions if decision.allowed for row in decision.relied_on})
+    return licensing.ensure_set(session, signature_ids=relied) if relied else None
 
 
 def _check_staff_scopes(session: Session, scopes: Collection[str], by: Actor, now: datetime) -> None:

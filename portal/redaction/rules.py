@@ -8,7 +8,7 @@ from dataclasses import dataclass
 LONGEST = 200_000
 SECRETS = re.compile(
     r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----"
-    r"|\b(?:lmp_|hf_|ghp_|gho_|ghs_|github_pat_|glpat-|sk-|xox[abprs]-|npm_)[A-Za-z0-9_-]{16,200}"
+    r"|\b(?:lm[oprs]_|hf_|ghp_|gho_|ghs_|github_pat_|glpat-|sk-|xox[abprs]-|npm_)[A-Za-z0-9_-]{16,200}"
     r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{35}"
     r"|\beyJ[A-Za-z0-9_-]{8,2000}\.eyJ[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_-]{8,500}"
     r"|(?i:\b(?:password|passwort|mot de passe|contraseña|senha|密码|كلمة المرور)\s{0,3}[:=：]\s{0,3}\S{6,100})"  # noqa: RUF001

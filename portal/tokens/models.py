@@ -11,7 +11,11 @@ from portal.tokens.rules import LeakSource, Scope, TokenState
 
 
 class AccessToken(Base):
-    """An access token of a person; bound to no model, it is good for all."""
+    """An access token of a person; bound to no model, it is good for all.
+
+    Args:
+        grant_id: the permission by which a program was given it; none where the person made it.
+    """
 
     __tablename__ = "access_token"
 
@@ -27,6 +31,7 @@ class AccessToken(Base):
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     signature_set: Mapped[str | None] = mapped_column(ForeignKey("signature_set.sha256", ondelete="RESTRICT"))
+    grant_id: Mapped[int | None] = mapped_column(ForeignKey("program_grant.id", ondelete="RESTRICT"), index=True)
 
     scope_rows: Mapped[list["AccessTokenScope"]] = relationship(lazy="selectin", cascade="all")
     model_rows: Mapped[list["AccessTokenModel"]] = relationship(lazy="selectin", cascade="all")

@@ -13,7 +13,7 @@ from portal.audit.rules import Event
 from portal.core.errors import Invalid, TooMany
 from portal.core.words import printable
 
-PREFIX = "lmp_"
+PREFIX, GRANTED_PREFIX = "lmp_", "lmo_"
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SECRET_LENGTH = 43
 CHECK_LENGTH = 6
@@ -75,9 +75,9 @@ def _base62(number: int, length: int) -> str:
     return "".join(reversed(digits))
 
 
-def mint() -> str:
-    """Make a new access token: prefix, 32 random bytes in base62, and a checksum; 53 characters."""
-    body = PREFIX + _base62(int.from_bytes(secrets.token_bytes(32), "big"), SECRET_LENGTH)
+def mint(prefix: str = PREFIX) -> str:
+    """Make a new secret: prefix, 32 random bytes in base62, and a checksum; 53 characters."""
+    body = prefix + _base62(int.from_bytes(secrets.token_bytes(32), "big"), SECRET_LENGTH)
     return body + checksum(body)
 
 
@@ -86,12 +86,12 @@ def checksum(body: str) -> str:
     return _base62(zlib.crc32(body.encode()), CHECK_LENGTH)
 
 
-def well_formed(value: str) -> bool:
-    """Say whether a string has the shape and checksum of an access token."""
+def well_formed(value: str, *prefixes: str) -> bool:
+    """Say whether a string has the shape and checksum of a secret: of an access token, if no other prefix is named."""
     return (
         len(value) == len(PREFIX) + SECRET_LENGTH + CHECK_LENGTH
         and value.isascii()
-        and value.startswith(PREFIX)
+        and value.startswith(prefixes or (PREFIX, GRANTED_PREFIX))
         and value[-CHECK_LENGTH:] == checksum(value[:-CHECK_LENGTH])
     )
 

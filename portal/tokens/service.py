@@ -19,6 +19,7 @@ from portal.core.ids import public_id
 from portal.notices import service as notices
 from portal.tokens.models import AccessToken, AccessTokenModel, AccessTokenScope, LeakReport, TokenSighting
 from portal.tokens.rules import (
+    GRANTED_PREFIX,
     LEAK_KEPT,
     LEAK_WINDOW,
     MAX_LIVE,
@@ -66,22 +67,73 @@ def issue(
     check_new(name, scopes, days)
     hold(session, User.id, owner_id)
     owner = session.get_one(User, owner_id)
-    live = sa.select(sa.func.count()).select_from(AccessToken).where(AccessToken.user_id == owner_id, _live(now))
+    own = sa.and_(AccessToken.user_id == owner_id, AccessToken.grant_id.is_(None), _live(now))
+    live = sa.select(sa.func.count()).select_from(AccessToken).where(own)
     if session.scalar(live) >= MAX_LIVE:  # type: ignore[operator]
         raise Conflict("token_limit", f"You have {MAX_LIVE} access tokens. Revoke one first.")
-    secret = mint()
     token = AccessToken(
-        public_id=public_id("tok"), user_id=owner_id, name=name.strip(), hmac=sealed(secret, pepper), last4=secret[-4:],
-        created_at=now, expires_at=now + timedelta(days=days), signature_set=signature_set,
-        scope_rows=[AccessTokenScope(scope=Scope(scope)) for scope in sorted(set(scopes))],
+        name=name.strip(), expires_at=now + timedelta(days=days), signature_set=signature_set,
         model_rows=[AccessTokenModel(model_id=model_id) for model_id in sorted(set(model_ids))],
     )  # fmt: skip
+    return token, _keep(session, token, mint(), owner=owner, scopes=scopes, means=means, by=by, pepper=pepper, now=now)
+
+
+def issue_granted(
+    session: Session,
+    *,
+    by: Actor,
+    grant_id: int,
+    name: str,
+    scopes: Collection[str],
+    life: timedelta,
+    pepper: bytes,
+    now: datetime,
+    signature_set: str | None = None,
+) -> tuple[AccessToken, str]:
+    """Make an access token of the actor for a program that they let act for them, and return it with its secret.
+
+    Args:
+        grant_id: their permission; the access token before under the same one ends.
+        scopes: what it opens; none for a program that only wants to know who they are.
+        signature_set: names the signatures that let the person have it.
+    """
+    end_granted(session, grant_ids=[grant_id], by=by, now=now)
+    token = AccessToken(name=name, expires_at=now + life, signature_set=signature_set, grant_id=grant_id)
+    owner = session.get_one(User, by.id)
+    secret = mint(GRANTED_PREFIX)
+    return token, _keep(
+        session, token, secret, owner=owner, scopes=scopes, means="program", by=by, pepper=pepper, now=now
+    )
+
+
+def _keep(
+    session: Session, token: AccessToken, secret: str, *, owner: User, scopes: Collection[str], means: str, by: Actor,
+    pepper: bytes, now: datetime,
+) -> str:  # fmt: skip
+    """Store a new access token and return its secret, of which only an HMAC is kept."""
+    token.public_id, token.user_id, token.created_at = public_id("tok"), owner.id, now
+    token.hmac, token.last4 = sealed(secret, pepper), secret[-4:]
+    token.scope_rows = [AccessTokenScope(scope=Scope(scope)) for scope in sorted(set(scopes))]
     session.add(token)
     session.flush()
     named = " ".join(sorted(set(scopes)))
     event = TokenIssued(subject=token.public_id, owner=owner.public_id, scopes=named, means=means)
     audit.record(session, event, by=by, now=now)
-    return token, secret
+    return secret
+
+
+def find_granted(session: Session, *, value: str, pepper: bytes) -> AccessToken | None:
+    """Return the access token of a program by its secret, ended ones included."""
+    if not well_formed(value, GRANTED_PREFIX):
+        return None
+    return session.scalar(sa.select(AccessToken).where(AccessToken.hmac == sealed(value, pepper)))
+
+
+def end_granted(session: Session, *, grant_ids: Collection[int], by: Actor, now: datetime) -> None:
+    """End the access tokens that programs were given by some permissions."""
+    query = sa.select(AccessToken).where(AccessToken.grant_id.in_(grant_ids), AccessToken.state == TokenState.LIVE)
+    for token in session.scalars(query.order_by(AccessToken.id)):
+        end(session, token=token, by=by, now=now)
 
 
 def authenticate(session: Session, *, value: str, pepper: bytes, now: datetime) -> TokenFacts | str:
@@ -154,9 +206,9 @@ def refs(session: Session, *, token_ids: Collection[int]) -> dict[int, str]:
 
 
 def of_person(session: Session, *, user_id: int) -> Sequence[AccessToken]:
-    """Return a person's access tokens, newest first, ended ones included."""
-    query = sa.select(AccessToken).where(AccessToken.user_id == user_id).order_by(AccessToken.id.desc())
-    return session.scalars(query).all()
+    """Return the access tokens that a person made, newest first, ended ones included; not those of programs."""
+    query = sa.select(AccessToken).where(AccessToken.user_id == user_id, AccessToken.grant_id.is_(None))
+    return session.scalars(query.order_by(AccessToken.id.desc())).all()
 
 
 def live_of(session: Session, *, user_ids: Collection[int], now: datetime) -> list[TokenFacts]:
@@ -184,7 +236,7 @@ def find(session: Session, *, by: Actor, ref: str) -> AccessToken:
 def revoke(session: Session, *, by: Actor, ref: str, now: datetime) -> AccessToken:
     """End an access token at once; doing so again changes nothing."""
     token = find(session, by=by, ref=ref)
-    _end(session, token, by, now)
+    end(session, token=token, by=by, now=now)
     return token
 
 
@@ -228,7 +280,7 @@ def settle_leaks(session: Session, *, by: Actor, base_url: str, now: datetime, l
         places = dict(reversed(report.items or []))
         for token in _sealed_as(session, list(places)):
             _note_sighting(session, token, report.source, places[token.hmac], now)
-            if _end(session, token, by, now):
+            if end(session, token=token, by=by, now=now):
                 _tell_leaked(session, token, report.source, by=by, base_url=base_url, now=now)
                 report.ended += 1
         report.items, report.settled_at = None, now
@@ -289,7 +341,8 @@ def _live(now: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(AccessToken.state == TokenState.LIVE, AccessToken.expires_at > now)
 
 
-def _end(session: Session, token: AccessToken, by: Actor, now: datetime) -> bool:
+def end(session: Session, *, token: AccessToken, by: Actor, now: datetime) -> bool:
+    """End an access token, whosever it is, and say whether it held until now."""
     if token.state is TokenState.REVOKED:
         return False
     token.state, token.revoked_at = TokenState.REVOKED, now

@@ -88,7 +88,7 @@ class PortalApp(Flask):
         write = request.method not in SAFE if mark.writes is None else mark.writes
         with transaction(self.engine, write=write) as session:
             g.db = session
-            g.actor = self.load_actor(session, request, mark.is_page)
+            g.actor = ANONYMOUS if mark.clients else self.load_actor(session, request, mark.is_page)
             self._count(mark)
             check_origin(mark, request)
             admit(mark, g.actor, utcnow())

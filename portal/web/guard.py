@@ -41,6 +41,7 @@ class Mark:
         fresh: it is grave, so whoever calls must have proved within 15 minutes who they are.
         entry: sending it is an attempt to get in, of which a neighborhood has few.
         unlimited: it is never refused for how often it is called, since clients give up at once.
+        clients: its callers prove which program they are, in its own words; they carry no person's access token.
         enrolls: staff who still have to set up a second factor may call it; all else waits until they have.
     """
 
@@ -53,6 +54,7 @@ class Mark:
     enrolls: bool = False
     entry: bool = False
     unlimited: bool = False
+    clients: bool = False
 
     @property
     def is_page(self) -> bool:
@@ -94,11 +96,12 @@ def staff(permission: StrEnum, *, writes: bool | None = None, fresh: bool = Fals
 
 
 def token(
-    scope: StrEnum | None = None, *, writes: bool | None = None, streams: bool = False, unlimited: bool = False
-) -> Callable[[V], V]:
+    scope: StrEnum | None = None, *, writes: bool | None = None, streams: bool = False, unlimited: bool = False,
+    clients: bool = False,
+) -> Callable[[V], V]:  # fmt: skip
     """Mark an address for programs: an access token is optional unless a scope is named; cookies do not count."""
     name = scope.value if scope else ""
-    return _marker(Mark(Kind.TOKEN, scope=name, writes=writes, streams=streams, unlimited=unlimited))
+    return _marker(Mark(Kind.TOKEN, scope=name, writes=writes, streams=streams, unlimited=unlimited, clients=clients))
 
 
 def admit(mark: Mark, actor: Actor, now: datetime) -> None:

@@ -23,6 +23,12 @@ def allow_script(answer: Response, name: str, *, calls: bool = False) -> Respons
     return answer
 
 
+def allow_form(answer: Response, origin: str) -> Response:
+    """Let the form of a page lead to another site once it is answered, and to no other than this one."""
+    answer.headers["Content-Security-Policy"] = CSP.replace("form-action 'self'", f"form-action 'self' {origin}")
+    return answer
+
+
 def secure(app: Flask, *, https: bool) -> None:
     """Add the security headers to every answer of an app; nobody keeps a page that was made for one visitor."""
 

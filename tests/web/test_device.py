@@ -116,7 +116,7 @@ def test_a_bad_beginning_is_refused_in_the_words_of_rfc_6749(app: Any, fields: d
 
 
 BAD_QUESTIONS: list[tuple[dict[str, Any], str]] = [
-    ({"grant_type": ""}, "invalid_request"), ({"grant_type": "refresh_token"}, "unsupported_grant_type"),
+    ({"grant_type": ""}, "invalid_request"), ({"grant_type": "password"}, "unsupported_grant_type"),
     ({"device_code": ""}, "invalid_request"), ({"device_code": "x" * 5000}, "invalid_grant"),
     ({"device_code": "\x7fé\u202e"}, "invalid_grant"), ({"client_id": ""}, "invalid_request"),
     ({"client_id": "other"}, "invalid_client"), ({"client_id": "portal-cli"}, "invalid_grant"),

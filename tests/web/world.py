@@ -18,9 +18,12 @@ from portal.entitlements import service as entitlements
 from portal.entitlements.rules import Mode
 from portal.exemptions import service as exemptions
 from portal.exemptions.rules import Purpose
+from portal.grants.rules import SCOPES
+from portal.grants.service import Desk
 from portal.licensing import service as licensing
 from portal.licensing.models import SignatureAnnex
 from portal.moderation import service as moderation
+from portal.programs import service as programs
 from portal.proofs import service as proofs
 from portal.redress import service as redress
 from portal.rulebook import service as rulebook
@@ -133,10 +136,30 @@ def build(app: Any) -> World:
             "<status>": "pending", "<int:number>": "1",
             "person": users["signed"].public_id, "<int:level>": "0", "<path:place>": "000.p/1",
         }  # fmt: skip
+        values["program"] = _program(session, app, users["signed"], now)
     with transaction(app.engine) as session:
         proofs.advance(session, key=app.extensions["log_key"], origin="portal.example", kept=None, now=now)
         witnesses.note_day(session, day="2026-01-01", now=now)
     return World(app, users, secrets, values)
+
+
+def _program(session: Any, app: Any, user: Any, now: Any) -> str:
+    """Register a program that somebody let act for them."""
+    program, _ = programs.register(
+        session, name="Notebook", homepage="https://notebook.example", redirect_uris="https://notebook.example/back",
+        scopes=SCOPES, known=SCOPES, keeps_secret=True, by=SYSTEM, pepper=app.settings.pepper, now=now,
+    )  # fmt: skip
+    desk = Desk(
+        session,
+        pepper=app.settings.pepper,
+        base_url=app.settings.base_url,
+        now=now,
+        by=conduct.acting(user),
+        keys=app.extensions["statement_keys"],
+    )
+    back = "https://notebook.example/back"
+    desk.keep_code(program, redirect_uri=back, scopes="usage:read", challenge="x", nonce="")
+    return program.public_id
 
 
 def address(world: World, method: str, rule: str) -> str:
@@ -149,6 +172,7 @@ def address(world: World, method: str, rule: str) -> str:
         "/staff/previews/<ref>": "preview", "/staff/rules/<ref>": "rule", "/staff/backtests/<ref>": "backtest",
         "/staff/exemptions/<ref>": "exemption",
         "/staff/models/<ref>": "model", "/staff/requests/<ref>": "request", "/api/uploads/<ref>": "upload",
+        "/settings/programs/<ref>": "program", "/staff/programs/<ref>": "program",
         "/settings/tokens/<ref>": "token", "/staff/people/<ref>": "person", "/staff/usage/quota/<ref>": "person",
     }  # fmt: skip
     for start, name in special.items():

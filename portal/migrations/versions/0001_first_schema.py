@@ -27,6 +27,7 @@ FACTS = {
     "access_token": [
         "created_at",
         "expires_at",
+        "grant_id",
         "hmac",
         "id",
         "last4",
@@ -743,6 +744,27 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", "language", "version", name=op.f("uq_phrase_bank_name_language_version")),
     )
     op.create_table(
+        "program",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("homepage", sa.String(), nullable=False),
+        sa.Column("redirect_uris", JSON_VALUE, nullable=False),
+        sa.Column("scopes", sa.String(), nullable=False),
+        sa.Column("secret_hmac", sa.String(), nullable=True),
+        sa.Column("secret_last4", sa.String(), nullable=True),
+        sa.Column(
+            "state",
+            sa.Enum("live", "ended", name="state", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("registered_by", sa.String(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_program")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_program_public_id")),
+    )
+    op.create_table(
         "proposal",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -828,35 +850,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_user_account")),
         sa.UniqueConstraint("public_id", name=op.f("uq_user_account_public_id")),
     )
-    op.create_table(
-        "access_token",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("public_id", sa.String(), nullable=False),
-        sa.Column("user_id", sa.Integer(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("hmac", sa.String(), nullable=False),
-        sa.Column("last4", sa.String(), nullable=False),
-        sa.Column(
-            "state",
-            sa.Enum("live", "revoked", name="state", native_enum=False, create_constraint=True, length=40),
-            nullable=False,
-        ),
-        sa.Column("created_at", Utc(), nullable=False),
-        sa.Column("expires_at", Utc(), nullable=False),
-        sa.Column("revoked_at", Utc(), nullable=True),
-        sa.Column("last_used_at", Utc(), nullable=True),
-        sa.Column("signature_set", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["signature_set"], ["signature_set.sha256"], name=op.f("fk_access_token_signature_set"), ondelete="RESTRICT"
-        ),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["user_account.id"], name=op.f("fk_access_token_user_id"), ondelete="RESTRICT"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_access_token")),
-        sa.UniqueConstraint("hmac", name=op.f("uq_access_token_hmac")),
-        sa.UniqueConstraint("public_id", name=op.f("uq_access_token_public_id")),
-    )
-    op.create_index(op.f("ix_access_token_user_id"), "access_token", ["user_id"], unique=False)
     op.create_table(
         "appeal",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -1499,6 +1492,48 @@ def upgrade() -> None:
         sa.UniqueConstraint("email", name=op.f("uq_profile_email")),
     )
     op.create_table(
+        "program_grant",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("program_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("scopes", sa.String(), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum("live", "ended", name="state", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("given_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("used_at", Utc(), nullable=True),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.Column(
+            "ending",
+            sa.Enum(
+                "by_person",
+                "by_program",
+                "program_ended",
+                "code_replayed",
+                "refresh_reused",
+                name="ending",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=True,
+        ),
+        sa.ForeignKeyConstraint(
+            ["program_id"], ["program.id"], name=op.f("fk_program_grant_program_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_program_grant_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_program_grant")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_program_grant_public_id")),
+    )
+    op.create_index(op.f("ix_program_grant_program_id"), "program_grant", ["program_id"], unique=False)
+    op.create_index(op.f("ix_program_grant_user_id"), "program_grant", ["user_id"], unique=False)
+    op.create_table(
         "quota",
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("calls", sa.Integer(), nullable=False),
@@ -1866,46 +1901,39 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'submitted'"),
     )
     op.create_table(
-        "access_token_model",
-        sa.Column("access_token_id", sa.Integer(), nullable=False),
-        sa.Column("model_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["access_token_id"],
-            ["access_token.id"],
-            name=op.f("fk_access_token_model_access_token_id"),
-            ondelete="RESTRICT",
-        ),
-        sa.ForeignKeyConstraint(
-            ["model_id"], ["gated_model.id"], name=op.f("fk_access_token_model_model_id"), ondelete="RESTRICT"
-        ),
-        sa.PrimaryKeyConstraint("access_token_id", "model_id", name=op.f("pk_access_token_model")),
-    )
-    op.create_table(
-        "access_token_scope",
-        sa.Column("access_token_id", sa.Integer(), nullable=False),
+        "access_token",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("hmac", sa.String(), nullable=False),
+        sa.Column("last4", sa.String(), nullable=False),
         sa.Column(
-            "scope",
-            sa.Enum(
-                "weights:read",
-                "inference",
-                "usage:read",
-                "weights:write",
-                "requests:write",
-                name="scope",
-                native_enum=False,
-                create_constraint=True,
-                length=40,
-            ),
+            "state",
+            sa.Enum("live", "revoked", name="state", native_enum=False, create_constraint=True, length=40),
             nullable=False,
         ),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("revoked_at", Utc(), nullable=True),
+        sa.Column("last_used_at", Utc(), nullable=True),
+        sa.Column("signature_set", sa.String(), nullable=True),
+        sa.Column("grant_id", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["access_token_id"],
-            ["access_token.id"],
-            name=op.f("fk_access_token_scope_access_token_id"),
-            ondelete="RESTRICT",
+            ["grant_id"], ["program_grant.id"], name=op.f("fk_access_token_grant_id"), ondelete="RESTRICT"
         ),
-        sa.PrimaryKeyConstraint("access_token_id", "scope", name=op.f("pk_access_token_scope")),
+        sa.ForeignKeyConstraint(
+            ["signature_set"], ["signature_set.sha256"], name=op.f("fk_access_token_signature_set"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_access_token_user_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_access_token")),
+        sa.UniqueConstraint("hmac", name=op.f("uq_access_token_hmac")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_access_token_public_id")),
     )
+    op.create_index(op.f("ix_access_token_grant_id"), "access_token", ["grant_id"], unique=False)
+    op.create_index(op.f("ix_access_token_user_id"), "access_token", ["user_id"], unique=False)
     op.create_table(
         "after_review",
         sa.Column("version_id", sa.Integer(), nullable=False),
@@ -1946,6 +1974,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_appeal_message")),
     )
     op.create_index(op.f("ix_appeal_message_appeal_id"), "appeal_message", ["appeal_id"], unique=False)
+    op.create_table(
+        "authorization_code",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("hmac", sa.String(), nullable=False),
+        sa.Column("grant_id", sa.Integer(), nullable=False),
+        sa.Column("redirect_uri", sa.String(), nullable=False),
+        sa.Column("challenge", sa.String(), nullable=False),
+        sa.Column("nonce", sa.String(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("used_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["grant_id"], ["program_grant.id"], name=op.f("fk_authorization_code_grant_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_authorization_code")),
+        sa.UniqueConstraint("grant_id", name=op.f("uq_authorization_code_grant_id")),
+        sa.UniqueConstraint("hmac", name=op.f("uq_authorization_code_hmac")),
+    )
+    op.create_index(op.f("ix_authorization_code_expires_at"), "authorization_code", ["expires_at"], unique=False)
     op.create_table(
         "backtest",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -2080,52 +2126,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_content_term_term"), "content_term", ["term"], unique=False)
     op.create_table(
-        "device_code",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("public_id", sa.String(), nullable=False),
-        sa.Column("hmac", sa.String(), nullable=False),
-        sa.Column("user_code", sa.String(), nullable=False),
-        sa.Column("client_id", sa.String(), nullable=False),
-        sa.Column("scopes", sa.String(), nullable=False),
-        sa.Column("network", sa.String(), nullable=False),
-        sa.Column("user_agent", sa.String(), nullable=False),
-        sa.Column(
-            "state",
-            sa.Enum(
-                "pending",
-                "approved",
-                "denied",
-                "consumed",
-                "expired",
-                name="state",
-                native_enum=False,
-                create_constraint=True,
-                length=40,
-            ),
-            nullable=False,
-        ),
-        sa.Column("created_at", Utc(), nullable=False),
-        sa.Column("expires_at", Utc(), nullable=False),
-        sa.Column("interval", sa.Integer(), nullable=False),
-        sa.Column("last_polled_at", Utc(), nullable=True),
-        sa.Column("decided_by_id", sa.Integer(), nullable=True),
-        sa.Column("decided_at", Utc(), nullable=True),
-        sa.Column("access_token_id", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["access_token_id"], ["access_token.id"], name=op.f("fk_device_code_access_token_id"), ondelete="RESTRICT"
-        ),
-        sa.ForeignKeyConstraint(
-            ["decided_by_id"], ["user_account.id"], name=op.f("fk_device_code_decided_by_id"), ondelete="RESTRICT"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_device_code")),
-        sa.UniqueConstraint("access_token_id", name=op.f("uq_device_code_access_token_id")),
-        sa.UniqueConstraint("hmac", name=op.f("uq_device_code_hmac")),
-        sa.UniqueConstraint("public_id", name=op.f("uq_device_code_public_id")),
-        sa.UniqueConstraint("user_code", name=op.f("uq_device_code_user_code")),
-    )
-    op.create_index(op.f("ix_device_code_expires_at"), "device_code", ["expires_at"], unique=False)
-    op.create_index(op.f("ix_device_code_network"), "device_code", ["network"], unique=False)
-    op.create_table(
         "evidence",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("case_id", sa.Integer(), nullable=False),
@@ -2207,6 +2207,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ref")),
         sa.UniqueConstraint("model_id", "name", name=op.f("uq_ref_model_id_name")),
     )
+    op.create_table(
+        "refresh_token",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("hmac", sa.String(), nullable=False),
+        sa.Column("grant_id", sa.Integer(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("used_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["grant_id"], ["program_grant.id"], name=op.f("fk_refresh_token_grant_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_refresh_token")),
+        sa.UniqueConstraint("hmac", name=op.f("uq_refresh_token_hmac")),
+    )
+    op.create_index(op.f("ix_refresh_token_grant_id"), "refresh_token", ["grant_id"], unique=False)
     op.create_table(
         "release",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -2387,26 +2401,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("rule_id", "purpose", name=op.f("pk_rule_purpose")),
     )
     op.create_table(
-        "token_sighting",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("access_token_id", sa.Integer(), nullable=False),
-        sa.Column(
-            "source",
-            sa.Enum("public", "github", name="source", native_enum=False, create_constraint=True, length=40),
-            nullable=False,
-        ),
-        sa.Column("place", sa.String(), nullable=False),
-        sa.Column("seen_at", Utc(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["access_token_id"],
-            ["access_token.id"],
-            name=op.f("fk_token_sighting_access_token_id"),
-            ondelete="RESTRICT",
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_token_sighting")),
-    )
-    op.create_index(op.f("ix_token_sighting_access_token_id"), "token_sighting", ["access_token_id"], unique=False)
-    op.create_table(
         "tree_entry",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("commit_id", sa.Integer(), nullable=False),
@@ -2427,29 +2421,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_tree_entry_blob_sha256"), "tree_entry", ["blob_sha256"], unique=False)
     op.create_index("ix_tree_entry_folder", "tree_entry", ["commit_id", "folder", "path"], unique=False)
-    op.create_table(
-        "upload",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("public_id", sa.String(), nullable=False),
-        sa.Column("model_id", sa.Integer(), nullable=False),
-        sa.Column("user_id", sa.Integer(), nullable=False),
-        sa.Column("access_token_id", sa.Integer(), nullable=False),
-        sa.Column("sha256", sa.String(), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("part_size", sa.BigInteger(), nullable=False),
-        sa.Column("opened_at", Utc(), nullable=False),
-        sa.Column("expires_at", Utc(), nullable=False),
-        sa.Column("stored_at", Utc(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["access_token_id"], ["access_token.id"], name=op.f("fk_upload_access_token_id"), ondelete="RESTRICT"
-        ),
-        sa.ForeignKeyConstraint(["model_id"], ["gated_model.id"], name=op.f("fk_upload_model_id"), ondelete="RESTRICT"),
-        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_upload_user_id"), ondelete="RESTRICT"),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_upload")),
-        sa.UniqueConstraint("public_id", name=op.f("uq_upload_public_id")),
-    )
-    op.create_index(op.f("ix_upload_expires_at"), "upload", ["expires_at"], unique=False)
-    op.create_index(op.f("ix_upload_sha256"), "upload", ["sha256"], unique=False)
     op.create_table(
         "version_author",
         sa.Column("version_id", sa.Integer(), nullable=False),
@@ -2486,6 +2457,47 @@ def upgrade() -> None:
             ondelete="RESTRICT",
         ),
         sa.PrimaryKeyConstraint("access_request_id", "stable_key", name=op.f("pk_access_request_purpose")),
+    )
+    op.create_table(
+        "access_token_model",
+        sa.Column("access_token_id", sa.Integer(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["access_token_id"],
+            ["access_token.id"],
+            name=op.f("fk_access_token_model_access_token_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.ForeignKeyConstraint(
+            ["model_id"], ["gated_model.id"], name=op.f("fk_access_token_model_model_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("access_token_id", "model_id", name=op.f("pk_access_token_model")),
+    )
+    op.create_table(
+        "access_token_scope",
+        sa.Column("access_token_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "scope",
+            sa.Enum(
+                "weights:read",
+                "inference",
+                "usage:read",
+                "weights:write",
+                "requests:write",
+                name="scope",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["access_token_id"],
+            ["access_token.id"],
+            name=op.f("fk_access_token_scope_access_token_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.PrimaryKeyConstraint("access_token_id", "scope", name=op.f("pk_access_token_scope")),
     )
     op.create_table(
         "backtest_part",
@@ -2663,6 +2675,52 @@ def upgrade() -> None:
     op.create_index(op.f("ix_delivery_release_id"), "delivery", ["release_id"], unique=False)
     op.create_index(op.f("ix_delivery_user_id"), "delivery", ["user_id"], unique=False)
     op.create_table(
+        "device_code",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("hmac", sa.String(), nullable=False),
+        sa.Column("user_code", sa.String(), nullable=False),
+        sa.Column("client_id", sa.String(), nullable=False),
+        sa.Column("scopes", sa.String(), nullable=False),
+        sa.Column("network", sa.String(), nullable=False),
+        sa.Column("user_agent", sa.String(), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "pending",
+                "approved",
+                "denied",
+                "consumed",
+                "expired",
+                name="state",
+                native_enum=False,
+                create_constraint=True,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("interval", sa.Integer(), nullable=False),
+        sa.Column("last_polled_at", Utc(), nullable=True),
+        sa.Column("decided_by_id", sa.Integer(), nullable=True),
+        sa.Column("decided_at", Utc(), nullable=True),
+        sa.Column("access_token_id", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["access_token_id"], ["access_token.id"], name=op.f("fk_device_code_access_token_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(
+            ["decided_by_id"], ["user_account.id"], name=op.f("fk_device_code_decided_by_id"), ondelete="RESTRICT"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_device_code")),
+        sa.UniqueConstraint("access_token_id", name=op.f("uq_device_code_access_token_id")),
+        sa.UniqueConstraint("hmac", name=op.f("uq_device_code_hmac")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_device_code_public_id")),
+        sa.UniqueConstraint("user_code", name=op.f("uq_device_code_user_code")),
+    )
+    op.create_index(op.f("ix_device_code_expires_at"), "device_code", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_device_code_network"), "device_code", ["network"], unique=False)
+    op.create_table(
         "entitlement",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
@@ -2744,6 +2802,49 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("reveal_id", "request_id", name=op.f("pk_revealed_text")),
     )
     op.create_index(op.f("ix_revealed_text_user_id"), "revealed_text", ["user_id"], unique=False)
+    op.create_table(
+        "token_sighting",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("access_token_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "source",
+            sa.Enum("public", "github", name="source", native_enum=False, create_constraint=True, length=40),
+            nullable=False,
+        ),
+        sa.Column("place", sa.String(), nullable=False),
+        sa.Column("seen_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["access_token_id"],
+            ["access_token.id"],
+            name=op.f("fk_token_sighting_access_token_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_token_sighting")),
+    )
+    op.create_index(op.f("ix_token_sighting_access_token_id"), "token_sighting", ["access_token_id"], unique=False)
+    op.create_table(
+        "upload",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("public_id", sa.String(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("access_token_id", sa.Integer(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("part_size", sa.BigInteger(), nullable=False),
+        sa.Column("opened_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("stored_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["access_token_id"], ["access_token.id"], name=op.f("fk_upload_access_token_id"), ondelete="RESTRICT"
+        ),
+        sa.ForeignKeyConstraint(["model_id"], ["gated_model.id"], name=op.f("fk_upload_model_id"), ondelete="RESTRICT"),
+        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_upload_user_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_upload")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_upload_public_id")),
+    )
+    op.create_index(op.f("ix_upload_expires_at"), "upload", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_upload_sha256"), "upload", ["sha256"], unique=False)
     op.create_table(
         "usage_record",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -3369,6 +3470,11 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_usage_record_lab"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_day"), table_name="usage_record")
     op.drop_table("usage_record")
+    op.drop_index(op.f("ix_upload_sha256"), table_name="upload")
+    op.drop_index(op.f("ix_upload_expires_at"), table_name="upload")
+    op.drop_table("upload")
+    op.drop_index(op.f("ix_token_sighting_access_token_id"), table_name="token_sighting")
+    op.drop_table("token_sighting")
     op.drop_index(op.f("ix_revealed_text_user_id"), table_name="revealed_text")
     op.drop_table("revealed_text")
     op.drop_table("preview_stop")
@@ -3376,6 +3482,9 @@ def downgrade() -> None:
     op.drop_index("ix_entitlement_person", table_name="entitlement")
     op.drop_index(op.f("ix_entitlement_access_request_id"), table_name="entitlement")
     op.drop_table("entitlement")
+    op.drop_index(op.f("ix_device_code_network"), table_name="device_code")
+    op.drop_index(op.f("ix_device_code_expires_at"), table_name="device_code")
+    op.drop_table("device_code")
     op.drop_index(op.f("ix_delivery_user_id"), table_name="delivery")
     op.drop_index(op.f("ix_delivery_release_id"), table_name="delivery")
     op.drop_index(op.f("ix_delivery_file_sha256"), table_name="delivery")
@@ -3394,18 +3503,15 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_campaign_version_id"), table_name="campaign")
     op.drop_table("campaign")
     op.drop_table("backtest_part")
+    op.drop_table("access_token_scope")
+    op.drop_table("access_token_model")
     op.drop_table("access_request_purpose")
     op.drop_index(op.f("ix_version_comment_version_id"), table_name="version_comment")
     op.drop_table("version_comment")
     op.drop_table("version_author")
-    op.drop_index(op.f("ix_upload_sha256"), table_name="upload")
-    op.drop_index(op.f("ix_upload_expires_at"), table_name="upload")
-    op.drop_table("upload")
     op.drop_index("ix_tree_entry_folder", table_name="tree_entry")
     op.drop_index(op.f("ix_tree_entry_blob_sha256"), table_name="tree_entry")
     op.drop_table("tree_entry")
-    op.drop_index(op.f("ix_token_sighting_access_token_id"), table_name="token_sighting")
-    op.drop_table("token_sighting")
     op.drop_table("rule_purpose")
     op.drop_index(op.f("ix_rule_move_rule_id"), table_name="rule_move")
     op.drop_table("rule_move")
@@ -3423,6 +3529,8 @@ def downgrade() -> None:
     )
     op.drop_table("rendition")
     op.drop_table("release")
+    op.drop_index(op.f("ix_refresh_token_grant_id"), table_name="refresh_token")
+    op.drop_table("refresh_token")
     op.drop_table("ref")
     op.drop_index(op.f("ix_preview_version_id"), table_name="preview")
     op.drop_table("preview")
@@ -3437,9 +3545,6 @@ def downgrade() -> None:
     op.drop_table("evidence_hold")
     op.drop_index(op.f("ix_evidence_case_id"), table_name="evidence")
     op.drop_table("evidence")
-    op.drop_index(op.f("ix_device_code_network"), table_name="device_code")
-    op.drop_index(op.f("ix_device_code_expires_at"), table_name="device_code")
-    op.drop_table("device_code")
     op.drop_index(op.f("ix_content_term_term"), table_name="content_term")
     op.drop_table("content_term")
     op.drop_index(op.f("ix_case_note_case_id"), table_name="case_note")
@@ -3452,11 +3557,14 @@ def downgrade() -> None:
     op.drop_table("card_item")
     op.drop_index(op.f("ix_backtest_rule_id"), table_name="backtest")
     op.drop_table("backtest")
+    op.drop_index(op.f("ix_authorization_code_expires_at"), table_name="authorization_code")
+    op.drop_table("authorization_code")
     op.drop_index(op.f("ix_appeal_message_appeal_id"), table_name="appeal_message")
     op.drop_table("appeal_message")
     op.drop_table("after_review")
-    op.drop_table("access_token_scope")
-    op.drop_table("access_token_model")
+    op.drop_index(op.f("ix_access_token_user_id"), table_name="access_token")
+    op.drop_index(op.f("ix_access_token_grant_id"), table_name="access_token")
+    op.drop_table("access_token")
     op.drop_index(
         "uq_access_request_open",
         table_name="access_request",
@@ -3509,6 +3617,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_reconfirmation_user_id"), table_name="reconfirmation")
     op.drop_table("reconfirmation")
     op.drop_table("quota")
+    op.drop_index(op.f("ix_program_grant_user_id"), table_name="program_grant")
+    op.drop_index(op.f("ix_program_grant_program_id"), table_name="program_grant")
+    op.drop_table("program_grant")
     op.drop_table("profile")
     op.drop_table("password")
     op.drop_index(op.f("ix_passkey_user_id"), table_name="passkey")
@@ -3567,8 +3678,6 @@ def downgrade() -> None:
     op.drop_table("card_revision")
     op.drop_index(op.f("ix_appeal_user_id"), table_name="appeal")
     op.drop_table("appeal")
-    op.drop_index(op.f("ix_access_token_user_id"), table_name="access_token")
-    op.drop_table("access_token")
     op.drop_table("user_account")
     op.drop_table("usage_seal")
     op.drop_table("text")
@@ -3577,6 +3686,7 @@ def downgrade() -> None:
     op.drop_table("receipt")
     op.drop_index(op.f("ix_proposal_subject_ref"), table_name="proposal")
     op.drop_table("proposal")
+    op.drop_table("program")
     op.drop_table("phrase_bank")
     op.drop_index(op.f("ix_notice_recipient_id"), table_name="notice")
     op.drop_index("ix_notice_due", table_name="notice", postgresql_where=sa.text("due_at IS NOT NULL"))
