@@ -29,6 +29,9 @@ LEVELS = {
     for outcome in O
 }  # fmt: skip
 
+# Several people acting as one are looked into soon, whatever the rule asks for.
+TOGETHER = Severity.HIGH
+
 
 class HitShape(Protocol):
     """What is read of a hit."""
@@ -54,13 +57,18 @@ class HitShape(Protocol):
         """Its version."""
 
     @property
+    def of_many(self) -> bool:
+        """Whether it is about several people together."""
+
+    @property
     def reason(self) -> str:
         """What it says to the person."""
 
 
 def key_of(hit: HitShape) -> str:
-    """Return what makes hits one case: person, rule and UTC day."""
-    return f"rule:{hit.rule}:{hit.user_id or 0}:{hit.at.date().isoformat()}"
+    """Return what makes hits one case: person, rule and UTC day; all people where the rule is about several."""
+    whom = "many" if hit.of_many else str(hit.user_id or 0)
+    return f"rule:{hit.rule}:{whom}:{hit.at.date().isoformat()}"
 
 
 def facts_of(hits: Sequence[HitShape]) -> str:

@@ -18,6 +18,7 @@ from portal.banks.rules import (
     RESEARCH,
     SIGNS,
     Bank,
+    bare,
     decoded,
     folded,
     plain,
@@ -125,15 +126,18 @@ class Scanner:
         self.clauses: dict[str, str] = {}
         forms: dict[tuple[str, bool, bool, bool], list[tuple[int, int, bool]]] = {}
         patterns = []
+        numbers: dict[tuple[str, str], int] = {}  # what languages share but for accents is one phrase, and counts once
         for bank in banks:
             self.clauses[bank.name] = bank.clause
             for phrase in bank.phrases:
+                number = numbers.setdefault((bank.name, bare(plain(phrase))), len(self.phrase_banks))
+                if number == len(self.phrase_banks):
+                    self.phrase_banks.append(bank.name)
                 wordings = steps(phrase)
                 for at, words in enumerate(wordings):
-                    step = (len(self.phrase_banks), at, at == len(wordings) - 1)
+                    step = (number, at, at == len(wordings) - 1)
                     for form in (form for word in words for form in variants(word)):
                         forms.setdefault(form, []).append(step)
-                self.phrase_banks.append(bank.name)
             for pattern in bank.patterns:
                 patterns.append(pattern)
                 self.pattern_banks.append(bank.name)

@@ -9,7 +9,10 @@ from portal.core.db import Base, append_only
 
 @append_only("executed_at", "confirmed_by", "undone_at", "undone_by")
 class Batch(Base):
-    """One decision about several people, exactly as it was looked at before; each of them has a case of their own."""
+    """One decision about several people, exactly as it was looked at before; each of them has a case of their own.
+
+    `case_ref` names the case about all of them that it settles, where there is one.
+    """
 
     __tablename__ = "batch"
 
@@ -24,3 +27,4 @@ class Batch(Base):
     confirmed_by: Mapped[str | None]
     undone_at: Mapped[datetime | None]
     undone_by: Mapped[str | None]
+    case_ref: Mapped[str] = mapped_column(default="")

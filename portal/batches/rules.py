@@ -39,12 +39,14 @@ class Outcome:
         name: what the person is called.
         notice_sha256: digest of the exact notice.
         problem: why it cannot be decided about them; empty where it can.
+        notice: the notice itself, as it would be sent.
     """
 
     ref: str
     name: str = ""
     notice_sha256: str = ""
     problem: str = ""
+    notice: str = ""
 
 
 def people_of(words: str) -> list[str]:

@@ -17,9 +17,12 @@ from portal.batches import rules
 from portal.batches.models import Batch
 from portal.batches.rules import ACTION, Outcome
 from portal.cases import service as cases
+from portal.cases.models import Case
+from portal.cases.rules import WAITING, LinkKind
 from portal.core.actor import Actor
 from portal.core.errors import Conflict, NotFound, PortalError
 from portal.core.ids import public_id
+from portal.detection import service as detection
 from portal.moderation import rules as moderation_rules
 from portal.moderation import service as moderation
 from portal.moderation.models import CaseDecision
@@ -38,7 +41,7 @@ def look(
             try:
                 decision = _one(session, ref, order, by=by, base_url=base_url, now=now)
                 name = accounts.names(session, refs=[ref]).get(ref, "")
-                found.append(Outcome(ref, name, decision.statement.notice_sha256))
+                found.append(Outcome(ref, name, decision.statement.notice_sha256, notice=decision.statement.notice))
             except PortalError as error:
                 found.append(Outcome(ref, problem=error.message))
             step.rollback()
@@ -69,14 +72,20 @@ def make(
     shown_sha256: str,
     base_url: str,
     now: datetime,
+    case_ref: str = "",
 ) -> Batch:
     """Decide about those of some people about whom it is possible, for exactly what was looked at.
 
     More than ten take a second person, and nothing happens before that.
 
+    Args:
+        case_ref: the case about several people that this settles; whoever decides holds it.
+
     Raises:
-        Conflict: the outcomes are not those that were looked at.
+        Conflict: the outcomes are not those that were looked at, or the case is not held any more.
     """
+    if case_ref:
+        cases.held(session, ref=case_ref, by=by, now=now)
     outcomes = look(session, by=by, refs=refs, order=order, base_url=base_url, now=now)
     body = rules.body_of(moderation_rules.payload(order, person="", state=()), outcomes)
     if rules.seal(body) != shown_sha256:
@@ -85,8 +94,9 @@ def make(
     if not good:
         raise Conflict("batch_empty", "About none of these people can it be decided so.")
     batch = Batch(
-        public_id=public_id("bat"), body=body, sha256=shown_sha256, size=len(good), made_by=by.public_id, made_at=now
-    )
+        public_id=public_id("bat"), body=body, sha256=shown_sha256, size=len(good), made_by=by.public_id, made_at=now,
+        case_ref=case_ref,
+    )  # fmt: skip
     session.add(batch)
     session.flush()
     if rules.needs_two(len(good)):
@@ -136,16 +146,30 @@ def _execute(
     session: Session, batch: Batch, refs: Sequence[str], order: Order, *, by: Actor, base_url: str, now: datetime,
     decided_by: str = "",
 ) -> None:  # fmt: skip
-    for ref in refs:
-        _one(
-            session, ref, order, by=by, base_url=base_url, now=now, decided_by=decided_by, batch_ref=batch.public_id
-        )  # fmt: skip
+    made = [
+        _one(session, ref, order, by=by, base_url=base_url, now=now, decided_by=decided_by, batch_ref=batch.public_id)
+        for ref in refs
+    ]
     batch.executed_at = now
     if decided_by:
         batch.confirmed_by = by.public_id
     session.flush()
+    if batch.case_ref:
+        _settle(session, cases.find(session, ref=batch.case_ref), made, by=by, now=now)
     event = rules.BatchExecuted(batch.public_id, size=len(refs), confirmed_by=batch.confirmed_by or "")
     audit.record(session, event, by=by, now=now)
+
+
+def _settle(session: Session, case: Case, made: Sequence[CaseDecision], *, by: Actor, now: datetime) -> None:
+    """Settle a case about several people by what was decided about each, and let the cases lead to each other."""
+    cases.link(session, case=case, links=[(LinkKind.DECISION, decision.public_id) for decision in made])
+    for decision in made:
+        own = session.get_one(Case, decision.case_id)
+        cases.link(session, case=own, links=[(LinkKind.CASE, case.public_id)])
+        cases.link(session, case=case, links=[(LinkKind.CASE, own.public_id)])
+    if case.state in WAITING:
+        cases.decided(session, case=case, by=by, now=now)
+        detection.note_finding(session, case_id=case.id, breach=True, now=now)
 
 
 def undo(session: Session, *, by: Actor, ref: str, reason: str, base_url: str, now: datetime) -> list[CaseDecision]:
@@ -153,7 +177,7 @@ def undo(session: Session, *, by: Actor, ref: str, reason: str, base_url: str, n
     check_reason(reason)
     batch = find(session, ref=ref)
     standing = [d for d in decisions(session, batch=batch) if d.state is DecisionState.IN_FORCE]
-    for user_id, group in groupby(sorted(standing, key=lambda d: d.user_id), key=lambda d: d.user_id):
+    for user_id, group in groupby(sorted(standing, key=lambda d: d.person_id), key=lambda d: d.person_id):
         user = moderation.lock(session, user_id)
         moderation.check_may_order(session, by=by, user=user, now=now)
         moderation.overturn(

@@ -12,7 +12,8 @@ from portal.core.db import Base, append_only, enum_type
 class Case(Base):
     """One thing that is looked into, by one person at a time; the same thing on the same day is the same case.
 
-    `subject_ref` is the public id of what it is about, and `user_id` the person behind that, where there is one.
+    `subject_ref` is the public id of what it is about, and `user_id` the person behind that, where there is one;
+    several people are linked to it, and `reach` is how many.
     """
 
     __tablename__ = "case_file"

@@ -98,7 +98,7 @@ WAITING = (S.OPEN, S.CLAIMED, S.AWAITING_REPLY)
 
 
 class LinkKind(StrEnum):
-    """What a case is linked to."""
+    """What a case is linked to; `SUBJECT` is one of several people that it is about."""
 
     CLAUSE = "clause"
     SUBJECT = "subject"
@@ -158,7 +158,7 @@ class HoldReleased(Event, name="cases:hold:released"):
 
 
 def rank(severity: int, confidence: int, reach: int) -> int:
-    """Return what a case weighs in the queue: severity times confidence times reach, which counts up to a hundred."""
+    """Return what a case weighs in the queue: severity times confidence times the people it is about (at most 100)."""
     return severity * confidence * min(max(reach, 1), REACH_MAX)
 
 

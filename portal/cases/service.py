@@ -47,10 +47,11 @@ def open_case(
     Args:
         subject_ref: public id of what it is about: a person, an access token, an entitlement, a signature.
         clause_refs: stable keys of the clauses that may be broken.
-        severity: 1 to 4.
+        severity: 1 to 4; how often something is seen raises neither this nor the place in the queue.
+        confidence: how sure whoever opens it is; the surest counts.
         evidence: what is known now, as plain values; it is kept as canonical JSON under its digest.
         dedupe_key: the same for everything that is one thing: subject, rule or reported clause, day.
-        links: what else it has to do with.
+        links: what else it has to do with; people beside the subject are counted as its reach.
     """
     linked = {*links, *((LinkKind.CLAUSE, key) for key in clause_refs)}
     known = session.scalar(sa.select(Case).where(Case.dedupe_key == dedupe_key))
@@ -58,9 +59,8 @@ def open_case(
         level = Severity(min(max(int(severity), 1), 4))
         case = Case(
             public_id=public_id("cas"), dedupe_key=dedupe_key, origin=Origin(origin), subject_ref=subject_ref,
-            user_id=person_behind(session, subject_ref), severity=level, confidence=int(confidence), reach=1,
-            rank=rules.rank(level, int(confidence), 1), opened_at=now, opened_by=by.public_id,
-            due_at=rules.due_at(level, now), moved_at=now,
+            user_id=person_behind(session, subject_ref), severity=level, confidence=int(confidence), reach=1, rank=0,
+            opened_at=now, opened_by=by.public_id, due_at=rules.due_at(level, now), moved_at=now,
         )  # fmt: skip
         try:
             with session.begin_nested():
@@ -73,22 +73,25 @@ def open_case(
             audit.record(session, event, by=by, now=now)
             _link(session, case, linked)
             take_evidence(session, case=case, evidence=evidence, by=by, now=now)
-            return case
-    return _merge(session, known, severity=severity, evidence=evidence, links=linked, by=by, now=now)
+            return _weigh(session, case)
+    hold(session, Case.id, known.id)
+    _link(session, known, linked)
+    if not take_evidence(session, case=known, evidence=evidence, by=by, now=now):
+        return known
+    return _merge(session, known, severity=severity, confidence=confidence, by=by, now=now)
 
 
-def _merge(
-    session: Session, case: Case, *, severity: int, evidence: Mapping[str, Any], links: Links, by: Actor, now: datetime
-) -> Case:
-    hold(session, Case.id, case.id)
-    _link(session, case, links)
-    if not take_evidence(session, case=case, evidence=evidence, by=by, now=now):
-        return case
+def _merge(session: Session, case: Case, *, severity: int, confidence: int, by: Actor, now: datetime) -> Case:
     wake(session, case=case, by=by, now=now)
     level = Severity(max(case.severity, min(int(severity), 4)))
     case.due_at = min(case.due_at, rules.due_at(level, now))
-    case.severity, case.reach = level, case.reach + 1
-    case.rank = rules.rank(level, case.confidence, case.reach)
+    case.severity, case.confidence = level, max(case.confidence, int(confidence))
+    return _weigh(session, case)
+
+
+def _weigh(session: Session, case: Case) -> Case:
+    case.reach = max(1, len(refs(session, case=case, kind=LinkKind.SUBJECT)))
+    case.rank = rules.rank(case.severity, case.confidence, case.reach)
     session.flush()
     return case
 
@@ -174,8 +177,13 @@ def linked(session: Session, *, kind: LinkKind, ref: str) -> Case | None:
 
 
 def took_part(session: Session, *, case: Case) -> set[str]:
-    """Return the public ids of everybody who did anything in a case, programs and the operators left out."""
-    query = sa.select(AuditEvent.actor).where(AuditEvent.subject == case.public_id)
+    """Return the public ids of everybody who did anything in a case, programs and the operators left out.
+
+    Whoever answers an appeal lets go of what it kept, in the case it was about; that is no part in the case.
+    """
+    query = sa.select(AuditEvent.actor).where(
+        AuditEvent.subject == case.public_id, AuditEvent.name.not_in([rules.HoldSet.name, rules.HoldReleased.name])
+    )
     return {ref for ref in session.scalars(query) if ref.startswith("usr_")}
 
 

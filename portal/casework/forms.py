@@ -163,3 +163,4 @@ class BulkForm(DecideForm):
 
     people = TextAreaField("People", validators=[DataRequired("Name the people, one public id a line.")])
     batch_sha256 = HiddenField()
+    case = HiddenField()

@@ -1,5 +1,6 @@
 """Everything that is known about a case and the person it is about, for whoever works on it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from portal.appeals import service as appeals
 from portal.appeals.models import Appeal, AppealMessage
 from portal.cases import service as cases
 from portal.cases.models import Case, CaseLink, CaseNote, Evidence
-from portal.cases.rules import CaseState
+from portal.cases.rules import CaseState, LinkKind
 from portal.core.actor import Actor
 from portal.core.errors import PortalError
 from portal.detection import service as detection
@@ -53,6 +54,7 @@ class Overview:
         proposal: what waits for a second person.
         interim: what a program decided and waits for a person.
         names: what the people named by public ids are called.
+        subjects: the people it is about, where it is about several, each with a name and the number of their hits.
     """
 
     case: Case
@@ -73,6 +75,7 @@ class Overview:
     appeal: tuple[Appeal, CaseDecision, User] | None
     messages: Sequence[AppealMessage]
     names: dict[str, str]
+    subjects: Sequence[tuple[User, str, int]] = ()
 
     @property
     def open(self) -> bool:
@@ -90,12 +93,13 @@ def overview(session: Session, *, ref: str, by: Actor, now: datetime) -> Overvie
     score = strikes.score(session, user_id=user.id, now=now) if user is not None else 0
     named = {ref for p in past for ref in (p.decision.decided_by, p.decision.confirmed_by, p.decision.overturned_by)}
     named |= {note.author for note in notes}
+    hits = detection.hits_of(session, case_id=case.id)
     return Overview(
         case=case, holder=holder, mine=holder is not None and holder.id == by.user_id,
         barred=_barred(session, case, by), evidence=cases.evidence_of(session, case=case),
         links=cases.links_of(session, case=case), notes=notes,
         related=cases.about(session, user_id=user.id, but=case.id) if user is not None else [],
-        hits=detection.hits_of(session, case_id=case.id),
+        hits=hits, subjects=_subjects(session, case, hits),
         person=people.person(session, ref=user.public_id, now=now) if user is not None else None, past=past,
         score=score, rung=strike_rules.suggested(score),
         proposal=seconding.proposed(session, case=case, now=now),
@@ -103,6 +107,13 @@ def overview(session: Session, *, ref: str, by: Actor, now: datetime) -> Overvie
         messages=appeals.messages(session, appeal=found[0]) if found else [],
         names=accounts.names(session, refs={ref for ref in named if ref}),
     )  # fmt: skip
+
+
+def _subjects(session: Session, case: Case, hits: Sequence[HitFact]) -> list[tuple[User, str, int]]:
+    refs, counts = cases.refs(session, case=case, kind=LinkKind.SUBJECT), Counter(hit.user_id for hit in hits)
+    named = accounts.names(session, refs=refs)
+    found = [accounts.find(session, ref=ref) for ref in refs]
+    return [(user, named.get(user.public_id) or user.public_id, counts[user.id]) for user in found]
 
 
 def _barred(session: Session, case: Case, by: Actor) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, redirect, render_template, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from portal.accounts.models import User
@@ -12,6 +12,7 @@ from portal.batches import service as batches
 from portal.batches.rules import body_of, needs_two, people_of, seal
 from portal.cases import service as cases
 from portal.cases.models import Case
+from portal.cases.rules import LinkKind
 from portal.casework import service
 from portal.casework.forms import AnswerForm, BulkForm, ConfirmForm, DecideForm, QuestionForm, ReinstateForm, midnight
 from portal.catalog import service as catalog
@@ -55,6 +56,8 @@ def _page(ref: str, answer: AnswerForm, question: QuestionForm) -> str:
 def bulk() -> ResponseReturnValue:
     """Take one decision about several people, show what it does to each, and take it once that is confirmed."""
     form = BulkForm()
+    if request.method == "GET" and (ref := request.args.get("case", "")):
+        _about_all(form, ref)
     models = [model for model, _, _ in catalog.all_models(db())]
     form.offer(statements.restrictions_now(db(), now=utcnow()), models, [])
     if form.validate_on_submit():
@@ -65,11 +68,19 @@ def bulk() -> ResponseReturnValue:
     return render_template("casework/bulk.html", form=form), 422 if form.errors or form.form_errors else 200
 
 
+def _about_all(form: BulkForm, ref: str) -> None:
+    """Begin with the people and the clauses of a case about several."""
+    found = cases.find(db(), ref=ref)
+    form.case.data = found.public_id
+    form.people.data = "\n".join(cases.refs(db(), case=found, kind=LinkKind.SUBJECT))
+    form.clause.data = cases.refs(db(), case=found, kind=LinkKind.CLAUSE)
+
+
 def _bulk(form: BulkForm) -> ResponseReturnValue:
     refs, order, now, base_url = people_of(form.read("people")), form.order(), utcnow(), settings().base_url
     given: dict[str, Any] = {"by": actor(), "refs": refs, "order": order, "base_url": base_url, "now": now}
     if form.read("confirmed"):
-        batch = batches.make(db(), **given, shown_sha256=form.read("batch_sha256"))
+        batch = batches.make(db(), **given, shown_sha256=form.read("batch_sha256"), case_ref=form.read("case"))
         return redirect(f"/staff/batches/{batch.public_id}", 303)
     outcomes = batches.look(db(), **given)
     sha256 = seal(body_of(rules.payload(order, person="", state=()), outcomes))
@@ -117,6 +128,9 @@ def _offer(form: DecideForm, person: User | None) -> None:
 def _decide(found: Case, person: User | None, form: DecideForm) -> ResponseReturnValue:
     now, base_url, order = utcnow(), settings().base_url, form.order()
     rules.check_order(order, now=now)
+    if order.tells and person is None:
+        message = "No one account is known behind this case. Say that nothing was found, or that it cannot be said."
+        raise Invalid("case_without_person", message, field="finding")
     digest = form.read("notice_sha256")
     if not form.read("confirmed"):
         cases.held(db(), ref=found.public_id, by=actor(), now=now)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -221,7 +222,7 @@ def _take_out(session: Session, bad: Sequence[RuleFact], *, now: datetime, base_
 
 @dataclass(frozen=True)
 class HitFact:
-    """A hit, with what a case needs to know of it."""
+    """A hit, with what a case needs to know of it; `of_many` says that its rule is about several people together."""
 
     id: int
     rule: str
@@ -238,6 +239,8 @@ class HitFact:
     request_id: str
     model_name: str
     at: datetime
+    rule_ref: str = ""
+    of_many: bool = False
 
 
 def hits_without_case(session: Session, *, limit: int) -> list[HitFact]:
@@ -267,10 +270,19 @@ def _facts(session: Session, ids: sa.Select[Any]) -> list[HitFact]:
             applied=hit.applied, weight=hit.rule.weight, license=hit.rule.license,
             clauses=tuple(one.clause.stable_key for one in hit.rule.cited), reason=hit.rule.reason_text,
             user_id=hit.user_id, usage_record_id=hit.usage_record_id, request_id=request_id, model_name=model_name,
-            at=hit.at,
+            at=hit.at, rule_ref=hit.rule.public_id, of_many=of_many(hit.rule.condition),
         )
         for hit, request_id, model_name in session.execute(query)
     ]  # fmt: skip
+
+
+@lru_cache(maxsize=PART)
+def of_many(condition: str) -> bool:
+    """Say whether a rule asks what others do, so that what it finds is about several people together."""
+    try:
+        return any(feature.of_others for feature in parse(condition, FEATURES).features.values())
+    except Invalid:  # it asks about what is measured no more
+        return False
 
 
 def mark_in_case(session: Session, *, hit_ids: Collection[int], case_id: int) -> None:

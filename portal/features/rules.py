@@ -48,6 +48,7 @@ class Feature:
         may_refuse: a rule that refuses, or cuts an answer off, may rest on it.
         takes_bank: it is called with the name of a bank, ``phrases("news")``.
         takes_clause: it is called with the key of a clause, ``judge("restriction.malware")``.
+        of_others: it counts what other people do, so that whatever a rule finds by it is about several.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Feature:
     may_refuse: bool = False
     takes_bank: bool = False
     takes_clause: bool = False
+    of_others: bool = False
 
     def key(self, argument: str | None = None) -> str:
         """Return under which key a vector holds it: the call as a rule writes it."""
@@ -72,8 +74,8 @@ def _output(name: str, says: str) -> Feature:
     return Feature(name, Kind.NUMBER, Phase.OUTPUT, says, may_refuse=True, takes_bank=True)
 
 
-def _later(name: str, says: str, *, takes_clause: bool = False) -> Feature:
-    return Feature(name, Kind.NUMBER, Phase.ASYNC, says, takes_clause=takes_clause)
+def _later(name: str, says: str, *, takes_clause: bool = False, of_others: bool = False) -> Feature:
+    return Feature(name, Kind.NUMBER, Phase.ASYNC, says, takes_clause=takes_clause, of_others=of_others)
 
 
 _ALL = (
@@ -96,8 +98,8 @@ _ALL = (
     _output("output_phrases", "phrases of a bank in what the engine has written"),
     _output("output_patterns", "patterns of a bank that what the engine has written matches"),
     _later("near_24h", "other texts of a day, of the same person, that are nearly the same"),
-    _later("near_accounts_24h", "other people with texts of a day that are nearly the same"),
-    _later("near_others_24h", "texts of a day, of other people, that are nearly the same"),
+    _later("near_accounts_24h", "other people with texts of a day that are nearly the same", of_others=True),
+    _later("near_others_24h", "texts of a day, of other people, that are nearly the same", of_others=True),
     _later("near_expected_24h", "texts that would be nearly the same by chance, by the number of texts of the day"),
     _later("fanout_24h", "scripts in which the person wrote about the same numbers, names and addresses in a day"),
     _later("distinct_72h", "different prompts of the person in three days"),

@@ -16,6 +16,7 @@ class CaseDecision(Base):
     """What was decided about a case; an interim one, by a program, lapses unless a person confirms it.
 
     Args:
+        user_id: whom it is about; nobody, where a case without an account behind it is closed without a breach.
         decided_by, confirmed_by: public ids; ``program`` for a detection rule, ``system`` for the operators.
         rule_ref: the detection rule that decided or pointed to it.
         batch_ref: set when it was decided about many at once.
@@ -26,7 +27,7 @@ class CaseDecision(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     public_id: Mapped[str] = mapped_column(unique=True)
     case_id: Mapped[int] = mapped_column(ForeignKey("case_file.id", ondelete="RESTRICT"), index=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="RESTRICT"), index=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id", ondelete="RESTRICT"), index=True)
     state: Mapped[DecisionState] = mapped_column(enum_type(DecisionState, "state"), default=DecisionState.IN_FORCE)
     finding: Mapped[Finding] = mapped_column(enum_type(Finding, "finding"))
     intent: Mapped[Intent] = mapped_column(enum_type(Intent, "intent"))
@@ -51,9 +52,15 @@ class CaseDecision(Base):
         order_by=Sanction.id,
     )  # fmt: skip
 
+    @property
+    def person_id(self) -> int:
+        """Whom it is about, where it is about somebody."""
+        return self.user_id or 0
+
     __table_args__ = (
         CheckConstraint("(state = 'overturned') = (overturned_at IS NOT NULL)", name="overturned"),
         CheckConstraint("(finding = 'violation') = (statement_id IS NOT NULL)", name="reasons_given"),
+        CheckConstraint("finding <> 'violation' OR user_id IS NOT NULL", name="of_somebody"),
         CheckConstraint("confirmed_by <> decided_by", name="two_people"),
         CheckConstraint("decided_by <> 'program' OR lapses_at IS NOT NULL", name="program_only_interim"),
     )

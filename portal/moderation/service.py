@@ -88,8 +88,8 @@ def preview(
     return NoticePreview(ref, text, appeal_by, signature.id, version.id, tuple(cited))
 
 
-def _next_ref(session: Session, user_id: int, signature_ref: str) -> str:
-    """Return the public id that the next decision about a person will have.
+def _next_ref(session: Session, user_id: int | None, signature_ref: str) -> str:
+    """Return the public id that the next decision about a person, or about nobody, will have.
 
     The notice names the page of the appeal and is previewed word for word, so the id is known before the row is;
     it moves on with each decision, so a preview that somebody overtook no longer fits.
@@ -106,8 +106,8 @@ def automation_of(case: Case) -> Automation:
 def concerned(session: Session, *, case: Case) -> User:
     """Return the person whom a decision about a case would be about."""
     if case.user_id is None:
-        message = "No account is known behind this case, so there is nobody to decide about. Close it without finding."
-        raise Conflict("case_without_person", message)
+        message = "No one account is known behind this case, so nothing can follow for anybody. Say that nothing was "
+        raise Conflict("case_without_person", f"{message}found, or that it cannot be said.")
     return session.get_one(User, case.user_id)
 
 
@@ -131,11 +131,12 @@ def decide(
         Refused: this takes a second person, or the actor may not decide about this person.
     """
     case = cases.find(session, ref=case_ref)
-    user = lock(session, concerned(session, case=case).id)
-    if notice_sha256 and (earlier := _told(session, user.id, notice_sha256)):
+    user = lock(session, concerned(session, case=case).id) if order.tells or case.user_id is not None else None
+    if user is not None and notice_sha256 and (earlier := _told(session, user.id, notice_sha256)):
         return earlier
     case = cases.held(session, ref=case_ref, by=by, now=now)
-    check_may_order(session, by=by, user=user, now=now)
+    if user is not None:
+        check_may_order(session, by=by, user=user, now=now)
     if order.needs_two:
         raise Refused("two_people_needed", "This has no end, so a second person confirms it. Propose it.")
     notice = shown(session, case, user, order, notice_sha256, base_url=base_url, now=now)
@@ -143,7 +144,7 @@ def decide(
 
 
 def shown(
-    session: Session, case: Case, user: User, order: Order, notice_sha256: str, *, base_url: str, now: datetime
+    session: Session, case: Case, user: User | None, order: Order, notice_sha256: str, *, base_url: str, now: datetime
 ) -> NoticePreview | None:
     """Return the notice that was previewed, which is none where nothing was found.
 
@@ -151,7 +152,7 @@ def shown(
         Conflict: it would now read differently.
     """
     rules.check_order(order, now=now)
-    if not order.tells:
+    if not order.tells or user is None:
         return None
     notice = preview(
         session, user_id=user.id, order=order, base_url=base_url, now=now, automation=automation_of(case)
@@ -165,7 +166,7 @@ def take(
     session: Session,
     *,
     case: Case,
-    user: User,
+    user: User | None,
     order: Order,
     notice: NoticePreview | None,
     by: Actor,
@@ -181,32 +182,35 @@ def take(
         lapses_at: when it ends unless a person confirms it, for a program's.
     """
     automation = Automation.DECIDED if lapses_at else automation_of(case)
+    user_id = user.id if user else None
     statement = notice and statements.keep(
         session, notice=notice, facts=order.facts, until=order.until, automation=automation,
-        restricted=statements.restricted(session, user_id=user.id, measures=order.measures, base_url=""),
+        restricted=statements.restricted(session, user_id=user_id or 0, measures=order.measures, base_url=""),
         source=SOURCES.get(case.origin, Source.OWN),
     )  # fmt: skip
-    ref = notice.ref if notice else _next_ref(session, user.id, case.public_id)
+    ref = notice.ref if notice else _next_ref(session, user_id, case.public_id)
     second = by.public_id if decided_by else None
     decision = CaseDecision(
-        public_id=ref, case_id=case.id, user_id=user.id, finding=order.finding, intent=order.intent,
+        public_id=ref, case_id=case.id, user_id=user_id, finding=order.finding, intent=order.intent,
         statement_id=statement.id if statement else None, decided_by=decided_by or by.public_id, decided_at=now,
         confirmed_by=second, confirmed_at=now if second else None, lapses_at=lapses_at, **about,
     )  # fmt: skip
     session.add(decision)
     session.flush()
     keys = " ".join(c.key for c in notice.citations) if notice else ""
-    event = rules.DecisionTaken(ref, case.public_id, user.public_id, order.finding.value, keys, second or "")
+    event = rules.DecisionTaken(
+        ref, case.public_id, user.public_id if user else "", order.finding.value, keys, second or ""
+    )
     audit.record(session, event, by=by, now=now)
-    _impose(session, decision, user, order, keys, by, now)
+    if user is not None:
+        _impose(session, decision, user, order, keys, by, now)
     cases.link(session, case=case, links=[(LinkKind.DECISION, ref)])
     if lapses_at is None:
         cases.decided(session, case=case, by=by, now=now)
         detection.note_finding(session, case_id=case.id, breach=order.tells, now=now)
-    if notice is not None:
-        tell(
-            session, user, kind="decision", ref=ref, subject="A decision about your account", body=notice.text, now=now
-        )
+    if notice is not None and user is not None:
+        subject = "A decision about your account"
+        tell(session, user, kind="decision", ref=ref, subject=subject, body=notice.text, now=now)
     session.expire(decision, ["sanctions", "statement"])
     return decision
 
@@ -269,12 +273,8 @@ def open_on(session: Session, *, user: User, by: Actor, now: datetime) -> Case:
     """Open a case on a person because a member of staff looked at them; they hold it, unless a colleague does."""
     count = len(decisions_about(session, user_id=user.id))
     evidence = {
-        "kind": "staff",
-        "by": by.public_id,
-        "person": user.public_id,
-        "decisions": count,
-        "at": now.isoformat(),
-    }
+        "kind": "staff", "by": by.public_id, "person": user.public_id, "decisions": count, "at": now.isoformat()
+    }  # fmt: skip
     case = cases.open_case(
         session, subject_ref=user.public_id, origin=Origin.STAFF, clause_refs=(), severity=Severity.MEDIUM,
         evidence=evidence, dedupe_key=f"staff:{user.public_id}:{now.date().isoformat()}", now=now, by=by,

@@ -36,7 +36,7 @@ def file_appeal(session: Session, *, by: Actor, ref: str, text: str, base_url: s
     Sending it twice files it once. What the decision rests on is kept until the appeal is answered.
     """
     decision = own_decision(session, by=by, ref=ref)
-    user = moderation.lock(session, decision.user_id)
+    user = moderation.lock(session, decision.person_id)
     if earlier := appeals.of_decision(session, ref=decision.public_id):
         if earlier.text == plain(text):
             return earlier
@@ -171,7 +171,7 @@ def _vary(session: Session, decision: CaseDecision, until: datetime | None, by: 
         raise Conflict("nothing_restricts", "Nothing of this decision is in force, so it cannot be made milder.")
     measures = [milder(sanctions.measure_of(row), until) for row in ended]
     sanctions.order(
-        session, user_id=decision.user_id, decision_ref=decision.public_id, measures=measures, lapses_at=None, now=now
+        session, user_id=decision.person_id, decision_ref=decision.public_id, measures=measures, lapses_at=None, now=now
     )
-    sanctions.recompute(session, user_id=decision.user_id, by=by, now=now)
+    sanctions.recompute(session, user_id=decision.person_id, by=by, now=now)
     session.expire(decision, ["sanctions"])

@@ -12,10 +12,11 @@ from portal.accounts.rules import Role
 from portal.alarms import rules
 from portal.alarms import service as alarms
 from portal.cases import service as cases
-from portal.cases.rules import LinkKind
+from portal.cases.rules import LinkKind, Severity
 from portal.catalog import service as catalog
 from portal.core.actor import SYSTEM, Actor
 from portal.core.errors import Conflict, Invalid
+from portal.detection import service as detection
 from portal.detection.rules import RuleOutcome
 from portal.detection.service import HitFact
 from portal.licensing.models import LicenseVersion, VersionComment
@@ -91,6 +92,35 @@ def test_refusing_one_request_and_less_orders_nothing(session: Session, make: Ma
     alarms.take_hits(session, base_url=BASE, now=make.now)
     assert moderation.decisions_about(session, user_id=ann.id) == []
     assert len(cases.about(session, user_id=ann.id)) == 1
+
+
+@pytest.mark.threat("TM-03")
+def test_what_a_rule_finds_about_several_people_is_one_case_about_all_and_acts_on_none(
+    session: Session, make: Make, given_hits: list[HitFact]
+) -> None:
+    people = [make.person() for _ in range(40)]
+    for person in people:
+        make.sign(person)
+    shared = {"of_many": True, "rule_ref": "rul_letters"}
+    for number, person in enumerate(people * 7):
+        given_hits.append(hit(make, number, person.id, "throttle" if number % 2 else "flag", **shared))
+    while given_hits:
+        alarms.take_hits(session, base_url=BASE, now=make.now)
+        del given_hits[:200]
+    [case] = [one for one in cases.queue(session) if one.subject_ref == "rul_letters"]
+    assert case.user_id is None
+    assert case.reach == 40
+    assert case.severity == Severity.HIGH
+    assert set(cases.refs(session, case=case, kind=LinkKind.SUBJECT)) == {person.public_id for person in people}
+    assert cases.refs(session, case=case, kind=LinkKind.CLAUSE) == ["restriction.spam"]
+    assert all(cases.about(session, user_id=person.id) == [] for person in people)
+    assert all(moderation.decisions_about(session, user_id=person.id) == [] for person in people)
+
+
+def test_a_rule_is_about_several_people_if_it_asks_what_others_do() -> None:
+    assert detection.of_many("near_accounts_24h >= 5 and chars > 3")
+    assert not detection.of_many("near_24h >= 20")
+    assert not detection.of_many("gone_by_now >= 20")
 
 
 def test_a_case_leads_to_a_limitation_in_the_draft_of_a_card(session: Session, make: Make) -> None:

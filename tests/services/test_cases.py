@@ -56,11 +56,25 @@ def test_the_same_thing_is_one_case_with_all_its_evidence(desk: Desk) -> None:
     case = desk.open()
     assert (case.origin, case.user_id, case.reach, case.state) == (Origin.REPORT, desk.ann.id, 1, CaseState.OPEN)
     assert desk.open(evidence={"report": 2}, severity=4, clause_refs=["restriction.harm"]) is case
-    assert (case.reach, case.severity, case.rank) == (2, 4, 4 * 2 * 2)
+    assert (case.reach, case.severity, case.rank) == (1, 4, 4 * 2 * 1)
     assert case.due_at == desk.make.now + timedelta(hours=4)
-    assert desk.open(evidence={"report": 2}).reach == 2
+    assert desk.open(evidence={"report": 2}) is case
     assert service.refs(desk.session, case=case, kind=LinkKind.CLAUSE) == ["restriction.harm", "restriction.spam"]
     assert [values for _, values in service.evidence_of(desk.session, case=case)] == [{"report": 1}, {"report": 2}]
+
+
+@pytest.mark.threat("TM-36")
+def test_a_case_rises_by_gravity_certainty_and_people_and_never_by_how_often_it_is_seen(desk: Desk) -> None:
+    case = desk.open()
+    before = (case.rank, case.severity, case.due_at)
+    for number in range(50):
+        desk.open(evidence={"again": number})
+    assert (case.rank, case.severity, case.due_at) == before
+    desk.open(evidence={"sure": True}, confidence=3)
+    assert case.rank == case.severity * 3
+    people = [(LinkKind.SUBJECT, desk.make.person().public_id) for _ in range(4)]
+    desk.open(evidence={"people": 4}, links=people)
+    assert (case.reach, case.rank) == (4, case.severity * 3 * 4)
 
 
 def test_evidence_is_named_by_its_digest_which_the_log_holds(desk: Desk) -> None:
@@ -79,8 +93,7 @@ def test_many_reports_are_one_case(desk: Desk) -> None:
     found = {desk.open(evidence={"report": n}).id for n in range(30)}
     assert len(found) == 1
     case = service.find(desk.session, ref=desk.open(evidence={"report": 0}).public_id)
-    assert case.reach == 30
-    assert case.rank == 2 * 2 * 30
+    assert (case.reach, case.rank) == (1, 2 * 2)
 
 
 def test_the_queue_is_ordered_by_weight_and_then_by_age(desk: Desk) -> None:

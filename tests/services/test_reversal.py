@@ -17,7 +17,7 @@ from portal.accounts.rules import Role, Standing, held
 from portal.appeals import service as appeals
 from portal.appeals.rules import AppealOutcome
 from portal.cases import service as cases
-from portal.cases.models import EvidenceHold
+from portal.cases.models import Case, EvidenceHold
 from portal.cases.rules import WAITING, CaseState, LinkKind
 from portal.core.actor import SYSTEM, Actor
 from portal.core.db import make_engine
@@ -237,10 +237,9 @@ class Redress(RuleBasedStateMachine):
             assert case.state in WAITING
 
 
-def session_case(session: Session, decision: CaseDecision) -> Any:
-    case = cases.linked(session, kind=LinkKind.DECISION, ref=decision.public_id)
-    assert case is not None
-    return case
+def session_case(session: Session, decision: CaseDecision) -> Case:
+    """The case that was decided; an appeal against the decision is a case of its own."""
+    return session.get_one(Case, decision.case_id)
 
 
 TestRedress = pytest.mark.threat("TM-35")(pytest.mark.invariant("INV-20", "INV-18")(Redress.TestCase))

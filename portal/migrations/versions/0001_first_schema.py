@@ -251,6 +251,7 @@ APPEND_ONLY = {
     "batch": (
         [
             "body",
+            "case_ref",
             "confirmed_by",
             "executed_at",
             "id",
@@ -517,6 +518,7 @@ def upgrade() -> None:
         sa.Column("confirmed_by", sa.String(), nullable=True),
         sa.Column("undone_at", Utc(), nullable=True),
         sa.Column("undone_by", sa.String(), nullable=True),
+        sa.Column("case_ref", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_batch")),
         sa.UniqueConstraint("public_id", name=op.f("uq_batch_public_id")),
     )
@@ -3313,7 +3315,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(), nullable=False),
         sa.Column("case_id", sa.Integer(), nullable=False),
-        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=True),
         sa.Column(
             "state",
             sa.Enum("in_force", "overturned", name="state", native_enum=False, create_constraint=True, length=40),
@@ -3367,6 +3369,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "decided_by <> 'program' OR lapses_at IS NOT NULL", name=op.f("ck_case_decision_program_only_interim")
         ),
+        sa.CheckConstraint("finding <> 'violation' OR user_id IS NOT NULL", name=op.f("ck_case_decision_of_somebody")),
         sa.CheckConstraint("confirmed_by <> decided_by", name=op.f("ck_case_decision_two_people")),
         sa.ForeignKeyConstraint(
             ["case_id"], ["case_file.id"], name=op.f("fk_case_decision_case_id"), ondelete="RESTRICT"
