@@ -53,13 +53,16 @@ class Held(Refusal):
     a reference for whoever asks about it, and where to contest it.
     """
 
-    def __init__(self, hit: Hit, *, model: str, license_number: str, ref: str, base_url: str) -> None:
+    def __init__(
+        self, hit: Hit, *, model: str, license_number: str, ref: str, base_url: str, cut: bool = False
+    ) -> None:  # fmt: skip
         clause = min(hit.rule.clauses)
         self.clause = f"{base_url}/licenses/{license_number}#{clause}"
-        self.ref, self.appeal = ref, f"{base_url}/contact?about={ref}"
+        self.ref, self.appeal = ref, f"{base_url}/contact?about={ref}#refused"
+        done, cost = ("Cut off", "What was written before counts.") if cut else ("Not answered", "It cost nothing.")
         message = (
-            f"Not answered: a detection rule found what the license forbids under {clause} ({self.clause}). "
-            f"{hit.rule.reason} If this is wrong, say so at {self.appeal}; the reference is {ref}. It cost nothing."
+            f"{done}: a detection rule found what the license forbids under {clause} ({self.clause}). "
+            f"{hit.rule.reason} If this is wrong, {self.appeal} says to whom to write; the reference is {ref}. {cost}"
         )
         super().__init__(403, CODE, " ".join(message.split()), model=model, param="prompt")
         self.key = clause
@@ -146,7 +149,7 @@ class Lookout:
         def judge(found: Found) -> None:
             vector: Vector = entry.said["features"]
             vector |= features.counts(eyes.scanner, found, "output_")
-            held = self._judge(eyes.rules, eyes.rules.run_output(vector), admission, entry, utcnow())
+            held = self._judge(eyes.rules, eyes.rules.run_output(vector), admission, entry, utcnow(), cut=True)
             if held is not None:
                 raise Stopped(held)
 
@@ -155,7 +158,9 @@ class Lookout:
             entry.visit.reader = reader
         return reader
 
-    def _judge(self, rules: RuleSet, bits: int, admission: Admission, entry: Entry, at: datetime) -> Held | None:
+    def _judge(
+        self, rules: RuleSet, bits: int, admission: Admission, entry: Entry, at: datetime, *, cut: bool = False
+    ) -> Held | None:
         use = Use(
             admission.actor.user_id, admission.model_id, entry.said["license"], ROUTE, at,
         )  # fmt: skip
@@ -169,7 +174,7 @@ class Lookout:
             if held is None and hit.applied in REFUSING:
                 held = Held(
                     hit, model=admission.model_name, license_number=admission.license_number, ref=entry.said["id"],
-                    base_url=self.base_url,
+                    base_url=self.base_url, cut=cut,
                 )  # fmt: skip
         return held
 

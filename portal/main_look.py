@@ -1,7 +1,9 @@
 """The part of background work that looks at texts, composed: from memory to what was measured, and on to the rules."""
 
 import logging
+import sys
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -35,8 +37,16 @@ from portal.usage.models import UsageRecord
 
 BATCH = 50
 JUDGED = 5  # a judge may take two seconds over each
-HELD_S = 300.0  # a text whose record has not come by then belongs to one that was never written
+HELD_S = 900.0  # a text whose record has not come by then belongs to one that was never written
 log = logging.getLogger("portal.look")
+
+
+def _report(what: str) -> None:
+    """Log where something went wrong, and as what; never its message, which may quote the text that is looked at."""
+    kind, _, trace = sys.exc_info()
+    last = traceback.extract_tb(trace)[-1] if trace is not None else None
+    place = f"{Path(last.filename).name}:{last.lineno}" if last is not None else "?"
+    log.error("%s: %s at %s", what, kind.__name__ if kind is not None else "?", place)
 
 
 class Looking:
@@ -72,8 +82,8 @@ class Looking:
             self.texts[str(text["id"])] = (time.monotonic(), text)
         try:
             done = self._look(list(self.texts)[: 10 * BATCH])
-        except Exception:
-            log.exception("looking at texts; each is looked at by itself now")
+        except Exception:  # noqa: BLE001 - whatever it is, each is tried by itself
+            _report("looking at texts; each is looked at by itself now")
             done = self._look_singly(list(self.texts)[:BATCH])
         for name in done:
             self.texts.pop(name, None)
@@ -98,9 +108,11 @@ class Looking:
         now = utcnow()
         with transaction(self.engine, write=False) as session:
             batch = JUDGED if self.judges else BATCH
-            found = dict(list(features.waiting(session, request_ids=names).items())[:batch]) if names else {}
+            there = features.waiting(session, request_ids=names) if names else {}
+            self._to_the_back(names, there)
+            found = dict(list(there.items())[:batch])
             wanted, policies = list(found), {name: self._policies(session, row) for name, row in found.items()}
-            if not wanted and not features.overdue(session, now=now, limit=1):
+            if not wanted and not self._gone(session, now):
                 return []
         judged = {name: self._ask(self.texts[name][1], policies[name]) for name in wanted}
         with transaction(self.engine) as session:
@@ -111,9 +123,20 @@ class Looking:
                 )
                 self._judge(session, row, whole)
                 self._keep(session, row, name, now)
-            for row in features.overdue(session, now=now, limit=BATCH):
+            for row in self._gone(session, now):
                 self._judge(session, row, features.lose(session, row=row, now=now))
         return wanted
+
+    def _to_the_back(self, names: list[str], there: Mapping[str, FeatureVector]) -> None:
+        """Let texts whose records are not there yet, or never will be, not hold up those that came after them."""
+        for name in names:
+            if name not in there and name in self.texts:
+                self.texts[name] = self.texts.pop(name)
+
+    def _gone(self, session: Session, now: datetime) -> list[FeatureVector]:
+        """Return records whose texts should have come by now; one that is in hand only waits for its turn."""
+        late = features.overdue(session, now=now, limit=BATCH)
+        return [row for name, row in late.items() if name not in self.texts]
 
     def _policies(self, session: Session, row: FeatureVector) -> dict[str, str]:
         """Return the clauses that a judge is asked about, in the words that the person signed."""
@@ -143,8 +166,8 @@ class Looking:
         for name in names:
             try:
                 done += self._look([name])
-            except Exception:
-                log.exception("looking at the text of %s", name)
+            except Exception:  # noqa: BLE001 - whatever it is, the others are looked at
+                _report(f"looking at the text of {name}")
                 done.append(name)
         return done
 

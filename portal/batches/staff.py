@@ -15,7 +15,7 @@ bp = Blueprint("batches_staff", __name__)
 
 
 @bp.route("/staff/batches/<ref>", methods=["GET", "POST"])
-@staff(Permission.PEOPLE_SANCTION)
+@staff(Permission.PEOPLE_SANCTION, fresh=True)
 def show(ref: str) -> ResponseReturnValue:
     """Show a decision about several people; confirm it as a second person, or undo all of it."""
     batch, form, now, base_url = service.find(db(), ref=ref), BatchForm(), utcnow(), settings().base_url

@@ -162,6 +162,11 @@ def rank(severity: int, confidence: int, reach: int) -> int:
     return severity * confidence * min(max(reach, 1), REACH_MAX)
 
 
+def clause_words(key: str) -> str:
+    """Return the key of a clause as words: ``restriction.personal_data`` is personal data."""
+    return key.partition(".")[2].replace("_", " ") or key
+
+
 def due_at(severity: Severity, opened_at: datetime) -> datetime:
     """Return by when somebody should have decided a case."""
     return opened_at + DUE[severity]

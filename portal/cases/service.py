@@ -15,6 +15,7 @@ from portal.audit.models import AuditEvent
 from portal.cases import rules
 from portal.cases.models import Case, CaseLink, CaseNote, Evidence, EvidenceHold
 from portal.cases.rules import CASE, CaseAction, CaseState, Confidence, Lease, LinkKind, Origin, Severity
+from portal.contents import service as contents
 from portal.core.actor import SYSTEM, Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, NotFound
@@ -112,8 +113,11 @@ def person_behind(session: Session, subject_ref: str) -> int | None:
 
 def _link(session: Session, case: Case, links: Links) -> None:
     known = {(link.kind, link.ref) for link in links_of(session, case=case)}
-    session.add_all(CaseLink(case_id=case.id, kind=kind, ref=ref) for kind, ref in sorted(set(links) - known))
+    new = sorted(set(links) - known)
+    session.add_all(CaseLink(case_id=case.id, kind=kind, ref=ref) for kind, ref in new)
     session.flush()
+    if records := [ref for kind, ref in new if kind is LinkKind.RECORD]:
+        contents.hold(session, request_ids=records, case_ref=case.public_id)
 
 
 def link(session: Session, *, case: Case, links: Links) -> None:
@@ -360,14 +364,15 @@ def _open_hold(session: Session, case: Case, because: str) -> EvidenceHold | Non
     return session.scalar(query)
 
 
-def held_refs(session: Session, *, refs: Collection[str]) -> set[str]:
-    """Return which of some records are evidence under an open hold, by the public ids that cases link to."""
-    query = (
-        sa.select(CaseLink.ref)
-        .join(EvidenceHold, EvidenceHold.case_id == CaseLink.case_id)
-        .where(CaseLink.ref.in_(refs), EvidenceHold.released_at.is_(None))
+def clauses_of(session: Session, *, cases: Sequence[Case]) -> dict[int, list[str]]:
+    """Return the clauses that cases are about, in words, by their ids."""
+    query = sa.select(CaseLink.case_id, CaseLink.ref).where(
+        CaseLink.kind == LinkKind.CLAUSE, CaseLink.case_id.in_({case.id for case in cases})
     )
-    return set(session.scalars(query))
+    found: dict[int, list[str]] = {}
+    for case_id, key in session.execute(query.order_by(CaseLink.case_id, CaseLink.ref)):
+        found.setdefault(case_id, []).append(rules.clause_words(key))
+    return found
 
 
 def names_of(session: Session, *, cases: Sequence[Case]) -> dict[int, str]:

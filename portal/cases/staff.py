@@ -27,6 +27,7 @@ def queue() -> ResponseReturnValue:
         "cases/queue.html", waiting=waiting, decided=decided, holders=holders, now=now, origin=origin, origins=Origin,
         severities={level.value: level.name.lower() for level in Severity},
         names=service.names_of(db(), cases=[*waiting, *decided]),
+        clauses=service.clauses_of(db(), cases=[*waiting, *decided]),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from portal.accounts import service as accounts
 from portal.accounts.models import Proposal, User
 from portal.appeals import service as appeals
 from portal.appeals.models import Appeal, AppealMessage
+from portal.cases import rules
 from portal.cases import service as cases
 from portal.cases.models import Case, CaseLink, CaseNote, Evidence
 from portal.cases.rules import CaseState, LinkKind
@@ -76,6 +77,11 @@ class Overview:
     messages: Sequence[AppealMessage]
     names: dict[str, str]
     subjects: Sequence[tuple[User, str, int]] = ()
+
+    @property
+    def clauses(self) -> list[str]:
+        """Return the clauses that may be broken, in the words of their keys."""
+        return [rules.clause_words(link.ref) for link in self.links if link.kind is LinkKind.CLAUSE]
 
     @property
     def open(self) -> bool:

@@ -27,7 +27,7 @@ from portal.seconding import service as seconding
 from portal.statements import service as statements
 from portal.tokens import service as tokens
 from portal.web.app import actor, db, settings
-from portal.web.guard import staff
+from portal.web.guard import check_fresh, staff
 
 bp = Blueprint("casework_staff", __name__)
 
@@ -52,7 +52,7 @@ def _page(ref: str, answer: AnswerForm, question: QuestionForm) -> str:
 
 
 @bp.route("/staff/cases/bulk", methods=["GET", "POST"])
-@staff(Permission.PEOPLE_SANCTION)
+@staff(Permission.PEOPLE_SANCTION, fresh=True)
 def bulk() -> ResponseReturnValue:
     """Take one decision about several people, show what it does to each, and take it once that is confirmed."""
     form = BulkForm()
@@ -127,10 +127,12 @@ def _offer(form: DecideForm, person: User | None) -> None:
 
 def _decide(found: Case, person: User | None, form: DecideForm) -> ResponseReturnValue:
     now, base_url, order = utcnow(), settings().base_url, form.order()
-    rules.check_order(order, now=now)
     if order.tells and person is None:
         message = "No one account is known behind this case. Say that nothing was found, or that it cannot be said."
         raise Invalid("case_without_person", message, field="finding")
+    rules.check_order(order, now=now)
+    if order.needs_two:
+        check_fresh(actor(), now)
     digest = form.read("notice_sha256")
     if not form.read("confirmed"):
         cases.held(db(), ref=found.public_id, by=actor(), now=now)
@@ -153,7 +155,7 @@ def _decide(found: Case, person: User | None, form: DecideForm) -> ResponseRetur
 
 
 @bp.route("/staff/cases/<ref>/proposal", methods=["GET", "POST"])
-@staff(Permission.PEOPLE_SANCTION)
+@staff(Permission.PEOPLE_SANCTION, fresh=True)
 def proposal(ref: str) -> ResponseReturnValue:
     """Show what waits for a second person, with the notice as it would be sent, and take the confirmation."""
     found, form, now, base_url = cases.find(db(), ref=ref), ConfirmForm(), utcnow(), settings().base_url

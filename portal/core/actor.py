@@ -26,6 +26,8 @@ class Actor:
         permissions: staff permissions, ``area:thing:verb``.
         access_token_id: set when an access token proved the person; then `scopes` bound the call.
         scopes: scopes of that access token.
+        frozen: that access token is frozen for a while; what the decision says of it holds for models, and no scope
+            opens anything else.
         token_error: reason code when an access token was sent and cannot be used.
         login_session_id: set when a cookie proved the person.
         touch_due: the login session's last use is old enough to be written anew.
@@ -40,6 +42,7 @@ class Actor:
     permissions: frozenset[str] = field(default_factory=frozenset)
     access_token_id: int | None = None
     scopes: frozenset[str] = field(default_factory=frozenset)
+    frozen: bool = False
     token_error: str | None = None
     login_session_id: int | None = None
     touch_due: bool = False

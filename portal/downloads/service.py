@@ -100,8 +100,10 @@ def sees_drafts(session: Session, *, actor: Actor, now: datetime) -> bool:
     upload = Permission.MODELS_UPLOAD
     if actor.access_token_id is None or actor.user_id is None:
         return upload in actor.permissions
-    return Scope.WEIGHTS_WRITE in actor.scopes and upload in accounts.permissions(
-        session, user_id=actor.user_id, now=now
+    return (
+        not actor.frozen
+        and Scope.WEIGHTS_WRITE in actor.scopes
+        and upload in accounts.permissions(session, user_id=actor.user_id, now=now)
     )
 
 

@@ -126,11 +126,14 @@ def waiting(session: Session, *, request_ids: Sequence[str]) -> dict[str, Featur
     return {name: row for name, row in rows}  # noqa: C416 - rows are no pairs to type checkers
 
 
-def overdue(session: Session, *, now: datetime, limit: int) -> Sequence[FeatureVector]:
-    """Return vectors of ended uses whose texts should have come by now, oldest first."""
+def overdue(session: Session, *, now: datetime, limit: int) -> dict[str, FeatureVector]:
+    """Return vectors of ended uses whose texts should have come by now, oldest first, by request id."""
     late = sa.and_(FeatureVector.look == Look.PENDING, UsageRecord.finished_at < now - PATIENCE)
-    joined = sa.select(FeatureVector).join(UsageRecord, UsageRecord.id == FeatureVector.usage_record_id)
-    return session.scalars(joined.where(late).order_by(FeatureVector.at).limit(limit)).all()
+    joined = sa.select(UsageRecord.request_id, FeatureVector).join(
+        UsageRecord, UsageRecord.id == FeatureVector.usage_record_id
+    )
+    rows = session.execute(joined.where(late).order_by(FeatureVector.at, FeatureVector.usage_record_id).limit(limit))
+    return {name: row for name, row in rows}  # noqa: C416 - rows are no pairs to type checkers
 
 
 def look(session: Session, *, row: FeatureVector, text: Mapping[str, str], tools: Tools, now: datetime) -> Vector:

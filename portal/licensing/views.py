@@ -1,5 +1,7 @@
 """Pages of licenses: their history, each text clause by clause, and what changed between two versions."""
 
+import re
+
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
@@ -12,6 +14,7 @@ from portal.web.app import actor, db
 from portal.web.guard import public
 
 bp = Blueprint("licensing", __name__)
+REFERENCE = re.compile(r"req_[0-9a-z]{1,40}")
 
 
 @bp.app_template_filter("language")
@@ -37,8 +40,12 @@ def signed(license_id: int) -> dict[int, str]:
 @bp.get("/contact")
 @public
 def contact() -> ResponseReturnValue:
-    """Say who gives out the license, where to write, how to report misuse and how to sign on paper."""
-    return render_template("licensing/contact.html", rows=[row for row, versions in service.licenses(db()) if versions])
+    """Say who gives out the license, where to write about what, how to report misuse and how to sign on paper."""
+    about = request.args.get("about", "")
+    return render_template(
+        "licensing/contact.html", rows=[row for row, versions in service.licenses(db()) if versions],
+        about=about if REFERENCE.fullmatch(about) else "",
+    )  # fmt: skip
 
 
 @bp.get("/licenses/")

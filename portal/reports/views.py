@@ -17,7 +17,7 @@ bp = Blueprint("reports", __name__)
 
 
 @bp.route("/report", methods=["GET", "POST"])
-@public
+@public(entry=True)
 def report() -> ResponseReturnValue:
     """Take a report of misuse by anybody: at once from whoever is signed in or did the work, else by way of a mail."""
     form, status = ReportForm(), 200
@@ -63,7 +63,7 @@ def sent() -> ResponseReturnValue:
 
 
 @bp.route("/report/confirm/<secret>", methods=["GET", "POST"])
-@public
+@public(entry=True)
 def confirm(secret: str) -> ResponseReturnValue:
     """Ask whoever follows the link whether the report is theirs, and take it up."""
     now, pepper = utcnow(), settings().pepper

@@ -38,16 +38,20 @@ def texts_of(session: Session, *, case: Case) -> Sequence[Content]:
 
 
 def hold_evidence(session: Session, *, now: datetime) -> None:
-    """Keep texts that cases rest on until these are closed; once none holds them, they end 30 days later."""
+    """Keep texts that cases rest on until these are closed and nothing holds their evidence.
+
+    Once no case holds a text any more, it ends 30 days later.
+    """
+    held = sa.select(EvidenceHold.id).where(EvidenceHold.case_id == Case.id, EvidenceHold.released_at.is_(None))
     free = sa.select(Content.request_id).where(Content.held_for.is_(None))
     rests = (
         sa.select(CaseLink.ref, Case.public_id)
         .join(Case, Case.id == CaseLink.case_id)
-        .where(CaseLink.kind == LinkKind.RECORD, CaseLink.ref.in_(free), Case.state != CaseState.CLOSED)
+        .where(CaseLink.kind == LinkKind.RECORD, CaseLink.ref.in_(free))
+        .where(sa.or_(Case.state != CaseState.CLOSED, held.exists()))
     )
     for request_id, case_ref in session.execute(rests.order_by(Case.id)).all():
         contents.hold(session, request_ids=[request_id], case_ref=case_ref)
-    held = sa.select(EvidenceHold.id).where(EvidenceHold.case_id == Case.id, EvidenceHold.released_at.is_(None))
     over = sa.select(Case.public_id).where(
         Case.state == CaseState.CLOSED, ~held.exists(), Case.public_id.in_(sa.select(Content.held_for))
     )

@@ -17,7 +17,7 @@ bp = Blueprint("reveals_staff", __name__)
 
 
 @bp.route("/staff/cases/<ref>/texts", methods=["GET", "POST"])
-@staff(Permission.TEXTS_READ, writes=True)  # looking at a case renews the time for which it is held
+@staff(Permission.TEXTS_READ, writes=True, fresh=True)  # looking at a case renews the time for which it is held
 def texts(ref: str) -> ResponseReturnValue:
     """List the kept texts of a case without their words, and put on record which ones are read and why."""
     case, form, status = cases.held(db(), ref=ref, by=actor(), now=utcnow()), RevealForm(), 200
@@ -38,7 +38,7 @@ def texts(ref: str) -> ResponseReturnValue:
 
 
 @bp.post("/staff/cases/<ref>/texts/search")
-@staff(Permission.TEXTS_READ)
+@staff(Permission.TEXTS_READ, fresh=True)
 def search(ref: str) -> ResponseReturnValue:
     """Narrow the list to the texts that hold some words."""
     asked, form, rows = SearchForm(), RevealForm(formdata=None), None
@@ -55,7 +55,7 @@ def search(ref: str) -> ResponseReturnValue:
 
 
 @bp.get("/staff/reveals/<ref>")
-@staff(Permission.TEXTS_READ, writes=True)  # as above
+@staff(Permission.TEXTS_READ, writes=True, fresh=True)  # as above
 def show(ref: str) -> ResponseReturnValue:
     """Show the texts that were put on record a moment ago, with the reader's name on each."""
     row, case, found = service.opened(db(), ref=ref, keys=app_service("month_keys"), by=actor(), now=utcnow())

@@ -22,7 +22,7 @@ from portal.licensing import service as licensing
 from portal.rulebook import service
 from portal.rulebook.forms import BacktestForm, RuleForm, StepForm
 from portal.web.app import actor, db
-from portal.web.guard import staff
+from portal.web.guard import check_fresh, staff
 
 bp = Blueprint("rulebook", __name__)
 STEPS = {
@@ -145,6 +145,8 @@ def step(ref: str, move: str) -> ResponseReturnValue:
 
 def _take(found: DetectionRule, action: Move, form: StepForm) -> None:
     given: dict[str, Any] = {"ref": found.public_id, "by": actor(), "now": utcnow()}
+    if action is Move.ENFORCE and service.needs_two(found):
+        check_fresh(actor(), given["now"])
     if action is not Move.ENFORCE or not service.needs_two(found):
         service.step(db(), action=action, reason=form.read("reason"), **given)
     elif digest := form.read("payload_sha256"):

@@ -17,6 +17,8 @@ from portal.core.db import among, hold
 from portal.core.errors import Conflict, NotFound, Refused
 from portal.core.ids import public_id
 from portal.notices import service as notices
+from portal.sanctions import service as sanctions
+from portal.sanctions.rules import SanctionKind, in_force
 from portal.tokens.models import AccessToken, AccessTokenModel, AccessTokenScope, LeakReport, TokenSighting
 from portal.tokens.rules import (
     GRANTED_PREFIX,
@@ -167,8 +169,13 @@ def actor_of(session: Session, *, authorization: str, pepper: bytes, now: dateti
     user = session.get_one(User, facts.user_id)
     return Actor(
         user_id=user.id, public_id=user.public_id, name=user.profile.name if user.profile else "",
-        access_token_id=facts.token_id, scopes=facts.scopes,
+        access_token_id=facts.token_id, scopes=facts.scopes, frozen=_frozen(session, facts, now),
     )  # fmt: skip
+
+
+def _frozen(session: Session, facts: TokenFacts, now: datetime) -> bool:
+    orders = in_force(sanctions.of_person(session, user_id=facts.user_id), now)
+    return any(o.kind is SanctionKind.FREEZE_ACCESS_TOKEN and o.target in {"", facts.public_id} for o in orders)
 
 
 def refresh_actor(session: Session, *, actor: Actor, now: datetime) -> Actor:

@@ -113,6 +113,11 @@ def admit(mark: Mark, actor: Actor, now: datetime) -> None:
             raise Unauthenticated("not_signed_in", "Send an access token: Authorization: Bearer lmp_…")
         if mark.scope and mark.scope not in actor.scopes:
             raise Refused("scope_missing", f"This access token lacks the scope {mark.scope}.")
+        if mark.scope and actor.frozen:
+            message = (
+                "This access token is frozen for a while. The notice that you were sent says why, and how to appeal."
+            )
+            raise Refused("access_token_frozen", message)
     elif mark.kind in {Kind.MEMBER, Kind.STAFF} and not actor.is_signed_in:
         raise Unauthenticated("not_signed_in", "Sign in to see this page.")
     if actor.withheld and mark.kind in {Kind.MEMBER, Kind.STAFF} and not mark.enrolls:
@@ -120,7 +125,13 @@ def admit(mark: Mark, actor: Actor, now: datetime) -> None:
         raise StepUp("second_factor_needed", message, url="/settings/security")
     if mark.kind is Kind.STAFF and mark.permission not in actor.permissions:
         raise Refused("permission_missing", "Your role does not include this part of the console.")
-    if mark.fresh and not actor.is_fresh(now):
+    if mark.fresh:
+        check_fresh(actor, now)
+
+
+def check_fresh(actor: Actor, now: datetime) -> None:
+    """Raise `StepUp` unless the actor proved within 15 minutes who they are."""
+    if not actor.is_fresh(now):
         message = "This is grave, so prove once more that it is you. Then go back and send it again."
         raise StepUp("proof_old", message, url="/login/prove")
 

@@ -68,3 +68,11 @@ def campaign(count: int, seed: int = 2) -> Iterator[tuple[str, str]]:
         language, templates = languages[number % len(languages)]
         level = LEVELS[number // len(languages) % len(LEVELS)]
         yield language, reworded(fill(chance.choice(templates), chance), level, chance)
+
+
+def articles(count: int, seed: int = 3) -> Iterator[str]:
+    """Yield so many news articles from one mold, of which one word in five or so varies."""
+    chance = random.Random(seed)
+    mold = " ".join(_told()["mold"])
+    for _ in range(count):
+        yield fill(mold, chance)

@@ -270,6 +270,7 @@ def test_a_used_up_limit_says_when_to_come_back(desk: Desk) -> None:
     assert codes == [("refused", "quota_text_tokens"), ("finished", ""), ("refused", "quota_calls")]
 
 
+@pytest.mark.threat("TM-14")
 def test_suspended_people_are_refused_from_the_next_request(desk: Desk) -> None:
     assert desk.ask().status == 200
 

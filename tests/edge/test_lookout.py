@@ -77,6 +77,8 @@ def test_a_refused_request_reaches_no_engine_costs_nothing_and_leaves_its_hit(de
     assert told["case"] == desk.only()["id"]
     assert told["appeal"].startswith(desk.settings.base_url)
     assert "The prompt asks for invented news." in said["message"]
+    assert said["message"].endswith("It cost nothing.")
+    assert told["appeal"].endswith(f"/contact?about={desk.only()['id']}#refused")
     assert ("Content-Type", "application/problem+json") in answer.headers
     line = desk.only()
     assert (line["outcome"], line["reason_code"]) == ("refused", "detection_rule")
@@ -110,6 +112,8 @@ def test_a_stream_is_cut_within_a_window_of_what_it_may_not_say(desk: Desk, chun
     *said, cut, failed = desk.whole(chunks=chunks)
     assert cut["choices"][0]["finish_reason"] == "content_filter"
     assert failed["error"]["code"] == "detection_rule"
+    assert failed["error"]["message"].startswith("Cut off: ")
+    assert failed["error"]["message"].endswith("What was written before counts.")
     passed = "".join(event["choices"][0]["text"] for event in said)
     assert passed.startswith("word " * 60)
     assert len(passed) <= 300 + len("fake news ") + 256

@@ -93,6 +93,26 @@ def test_a_revoked_token_is_refused_from_the_next_request_on(world: World) -> No
     assert said(world.ask("main/config.json", token)) == (401, None, "Invalid credentials in Authorization header")
 
 
+@pytest.mark.threat("TM-16")
+def test_an_address_alone_opens_nothing_and_names_no_secret(world: World) -> None:
+    """There are no signed links: the access token of each request leads to bytes, and nothing in its address."""
+    _, token = world.member()
+    full = dict(world.ask("main/config.json", token, method="HEAD").headers)["X-Repo-Commit"]
+    for name in ("token", "access_token", "authorization", "signature", "X-Amz-Signature", "Expires", "user"):
+        assert world.ask(f"main/config.json?{name}={token}").status == 401
+        assert world.ask(f"{full}/config.json?{name}={token}&Expires=4102444800").status == 401
+    for path in (
+        "main/%2e%2e/config.json", "main/..%2fconfig.json", "main/%252e%252e/config.json", "main/config%252ejson",
+        "main/ｃonfig.json", "main/config.json%00", "main/./config.json", "Main/config.json",
+    ):  # fmt: skip
+        assert world.ask(path, token).status in {400, 404}, path
+        assert world.ask(path).status in {400, 401, 404}, path
+    answer = world.ask("main/config.json", token)
+    assert answer.status == 200
+    assert all(token not in value for _, value in answer.headers)
+    assert all(token not in json.dumps(line, default=str) for line in world.journal)
+
+
 def test_a_missing_model_is_not_told_from_a_hidden_one(world: World) -> None:
     _, token = world.member()
     with world.make() as make:

@@ -81,6 +81,7 @@ def test_an_empty_file_is_delivered_whole(world: World) -> None:
         assert (delivery.complete, delivery.size) == (True, 0)
 
 
+@pytest.mark.threat("TM-14")
 @pytest.mark.parametrize("how", ["suspended", "revoked"])
 def test_a_running_download_is_cut_once_its_person_may_no_longer_have_it(world: World, how: str) -> None:
     person, token = world.member()

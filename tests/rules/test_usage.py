@@ -115,6 +115,7 @@ def test_a_reservation_counts_until_it_is_settled() -> None:
     assert counters.reserve(1, 1, Limits(1, 100), day_of(NOON)) == "quota_calls"
 
 
+@pytest.mark.threat("TM-17")
 def test_many_who_race_for_the_last_units_get_exactly_those() -> None:
     counters = Counters()
     barrier, got = threading.Barrier(50), []

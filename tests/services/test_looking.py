@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from portal import main_look
 from portal.accounts.models import User
 from portal.adapters.judge import Judge, JudgesUnreadable, Said, Shape, read_judges
 from portal.banks import service as banks
@@ -21,6 +22,7 @@ from portal.detection.models import Hit
 from portal.detection.rules import RuleOutcome
 from portal.edge import handover
 from portal.edge.handover import Handover, Taker
+from portal.features import service as features
 from portal.features.models import FeatureVector
 from portal.features.rules import Look
 from portal.main_look import Looking
@@ -203,8 +205,6 @@ def test_what_the_data_plane_found_is_kept_when_the_text_was_lost(looking: Looki
 def test_a_text_at_which_nobody_can_look_does_not_hold_up_the_others(
     looking: Looking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from portal.features import service as features
-
     real = features.look
 
     def look(session: Any, *, text: Any, **kept: Any) -> Any:
@@ -220,3 +220,47 @@ def test_a_text_at_which_nobody_can_look_does_not_hold_up_the_others(
     looking.run()
     assert looking.texts == {}
     assert sorted(look.value for look, _ in vectors(looking)) == ["done", "pending"]
+
+
+def test_a_text_in_hand_is_never_given_up_however_long_the_queue_before_it(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main_look, "BATCH", 3)
+    for number in range(10):
+        name = f"req_{number}"
+        used(looking, name, at=utcnow() - timedelta(minutes=5))
+        looking.texts[name] = (float("inf"), {"id": name, "prompt": "x", "output": ""})
+    used(looking, "req_gone", at=utcnow() - timedelta(minutes=5))
+    wait_until(lambda: (looking.run(), not looking.texts)[1])
+    looking.run()
+    assert sorted(look.value for look, _ in vectors(looking)) == ["done"] * 10 + ["lost"]
+
+
+def test_texts_without_a_record_do_not_hold_up_those_behind_them(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main_look, "BATCH", 2)
+    for number in range(50):
+        looking.texts[f"req_none{number}"] = (float("inf"), {"id": f"req_none{number}", "prompt": "x", "output": ""})
+    used(looking, "req_1")
+    looking.texts["req_1"] = (float("inf"), {"id": "req_1", "prompt": "x", "output": ""})
+    wait_until(lambda: (looking.run(), "req_1" not in looking.texts)[1])
+    assert [look for look, _ in vectors(looking)] == [Look.DONE]
+    assert len(looking.texts) == 50
+
+
+def test_what_goes_wrong_with_a_text_is_logged_without_a_word_of_it(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def look(*_: Any, text: Any, **__: Any) -> None:
+        raise ValueError(f"cannot read {text['prompt']}")
+
+    monkeypatch.setattr(features, "look", look)
+    used(looking, "req_1")
+    looking.texts["req_1"] = (float("inf"), {"id": "req_1", "prompt": "planted-canary", "output": ""})
+    looking.run()
+    logged = [record for record in caplog.records if record.name == "portal.look"]
+    assert len(logged) == 2
+    assert all(record.exc_info is None for record in logged)
+    assert "ValueError at test_looking.py" in caplog.text
+    assert "canary" not in caplog.text

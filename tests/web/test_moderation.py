@@ -2,15 +2,22 @@
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from portal.accounts.models import User
 from portal.accounts.rules import Role
+from portal.cases import service as cases
+from portal.cases.rules import LinkKind, Origin
+from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.db import transaction
+from portal.logins.models import LoginSession
+from portal.tokens import service as tokens
 from tests import conduct
 
 PEOPLE = {"ann": (), "bob": (), "mo": (Role.MODERATOR,), "co": (Role.MODERATOR,), "ad": (Role.ADMIN,)}
@@ -304,3 +311,88 @@ def test_events_are_filtered_by_name_and_subject(site: Site) -> None:
     assert f"user={site.users['ann'].public_id}" in seen
     assert "clauses=restriction.spam restriction.harm" in seen
     assert "Sent" not in seen
+
+
+def grow_stale(app: Any) -> None:
+    """Let time pass since everybody proved who they are."""
+    with transaction(app.engine) as session:
+        for login in session.scalars(sa.select(LoginSession)):
+            login.proved_at -= timedelta(minutes=16)
+
+
+@pytest.mark.threat("TM-34")
+def test_what_is_grave_takes_a_fresh_proof_and_what_is_daily_does_not(app: Any, site: Site) -> None:
+    case = site.open_case()
+    filled = site.preview(case, kind=["close"])
+    grow_stale(app)
+    for path in ("/staff/cases/bulk", f"{case}/proposal", f"{case}/texts", "/staff/batches/bat_none"):
+        answer = site.get("mo", path)
+        assert (answer.status_code, answer.headers["Location"].partition("?")[0]) == (303, "/login/prove"), path
+    assert "prove once more that it is you" in text_of(site.post("mo", f"{case}/decide", **filled))
+    assert site.post("mo", "/staff/cases/bulk", people="usr_x").status_code == 403
+    answer = site.post("mo", f"{case}/decide", **site.preview(case))
+    assert answer.status_code == 303
+    assert "This case is decided" in text_of(site.get("mo", case))
+
+
+def test_a_frozen_access_token_opens_nothing_that_takes_a_scope(app: Any, site: Site) -> None:
+    with transaction(app.engine) as session:
+        secrets = {
+            name: tokens.issue(
+                session, by=conduct.acting(site.users[name]), owner_id=site.users[name].id, name="x",
+                scopes=["usage:read"], model_ids=[], days=30, pepper=app.settings.pepper, now=utcnow(),
+            )[1]
+            for name in ("ann", "co")
+        }  # fmt: skip
+
+    def usage(name: str) -> Any:
+        return site.client.get("/api/usage", headers={"Authorization": f"Bearer {secrets[name]}"})
+
+    assert usage("ann").status_code == 200
+    site.decide(kind=["freeze_access_token"])
+    assert (usage("ann").status_code, usage("ann").get_json()["code"]) == (403, "access_token_frozen")
+    assert usage("co").status_code == 200
+    site.post("mo", site.path("ann", "/reinstate"), reason="Wrong.", confirmed="yes")
+
+
+def test_a_case_about_nobody_is_closed_on_its_page(app: Any, site: Site) -> None:
+    with transaction(app.engine) as session:
+        opened = cases.open_case(
+            session, subject_ref="out_place", origin=Origin.REPORT, clause_refs=["restriction.spam"], severity=1,
+            evidence={"kind": "report"}, dedupe_key="report:x", now=utcnow(), by=SYSTEM,
+        )  # fmt: skip
+        case = f"/staff/cases/{opened.public_id}"
+    assert "spam" in text_of(site.get("mo", "/staff/cases"))
+    site.post("mo", f"{case}/claim")
+    assert "Close it without a breach" in text_of(site.get("mo", case))
+    answer = site.post("mo", f"{case}/decide", finding="violation", facts="Spam.")
+    assert answer.status_code == 422
+    assert "No one account is known behind this case" in text_of(answer)
+    assert site.post("mo", f"{case}/decide", finding="none", confirmed="yes").status_code == 303
+    assert "This case is decided" in text_of(site.get("mo", case))
+
+
+def test_several_people_of_one_case_are_decided_about_from_its_page(app: Any, site: Site) -> None:
+    with transaction(app.engine) as session:
+        refs = [site.users[name].public_id for name in ("ann", "co")]
+        opened = cases.open_case(
+            session, subject_ref="rul_x", origin=Origin.RULE, clause_refs=["restriction.spam"], severity=3,
+            evidence={"kind": "rule"}, dedupe_key="rule:x", now=utcnow(), by=SYSTEM,
+            links=[(LinkKind.SUBJECT, ref) for ref in refs],
+        )  # fmt: skip
+        case = f"/staff/cases/{opened.public_id}"
+    assert "2 people" in text_of(site.get("mo", "/staff/cases"))
+    site.post("mo", f"{case}/claim")
+    assert "Decide about all of them" in text_of(site.get("mo", case))
+    address = f"/staff/cases/bulk?case={opened.public_id}"
+    page = site.get("mo", address).get_data(as_text=True)
+    assert all(ref in page for ref in refs)
+    fields = {**ORDER, "people": refs[0], "case": opened.public_id}
+    shown = site.post("mo", "/staff/cases/bulk", **fields)
+    assert ORDER["facts"].split("\n")[0].strip() in text_of(shown)
+    done = site.post(
+        "mo", "/staff/cases/bulk", **fields, confirmed="yes",
+        batch_sha256=hidden(shown.get_data(as_text=True), "batch_sha256"),
+    )  # fmt: skip
+    assert done.status_code == 303, text_of(done)
+    assert "This case is decided" in text_of(site.get("mo", case))
