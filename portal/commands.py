@@ -16,6 +16,7 @@ from portal.core.actor import SYSTEM, Actor
 from portal.core.clock import utcnow
 from portal.core.config import Settings
 from portal.core.db import make_engine, transaction
+from portal.migrations.tables import load_tables
 
 DAY_END = timedelta(days=1)
 
@@ -30,6 +31,7 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
 def work(*, write: bool = True) -> Iterator[tuple[Session, Settings]]:
     """One transaction over the configured database; a command is whole or absent."""
     settings = Settings.from_env()
+    load_tables()  # a row may refer to a table that the command itself never asks
     engine = make_engine(settings.database_url)
     try:
         with transaction(engine, write=write) as session:
