@@ -5,9 +5,17 @@ from urllib.parse import urlsplit
 import webauthn
 from webauthn.helpers import (
     base64url_to_bytes,
+    bytes_to_base64url,
+    decode_credential_public_key,
     parse_authentication_credential_json,
     parse_client_data_json,
     parse_registration_credential_json,
+)
+from webauthn.helpers.cose import COSEAlgorithmIdentifier
+from webauthn.helpers.decode_credential_public_key import (
+    DecodedEC2PublicKey,
+    DecodedOKPPublicKey,
+    DecodedRSAPublicKey,
 )
 from webauthn.helpers.structs import (
     AttestationConveyancePreference,
@@ -17,6 +25,8 @@ from webauthn.helpers.structs import (
     ResidentKeyRequirement,
     UserVerificationRequirement,
 )
+
+ED25519 = 32
 
 
 class PasskeyError(ValueError):
@@ -91,6 +101,26 @@ class Passkeys:
             raise PasskeyError from None
         synced = made.credential_device_type is CredentialDeviceType.MULTI_DEVICE
         return made.credential_id, made.credential_public_key, made.sign_count, synced
+
+    def read_proof(self, credential: str) -> dict[str, bytes]:
+        """Return what a passkey signed, and its signature, as anybody may check them: WebAuthn's own three parts."""
+        try:
+            said = parse_authentication_credential_json(credential).response
+        except Exception:  # noqa: BLE001
+            raise PasskeyError from None
+        parts = {"authenticator_data": said.authenticator_data, "client_data": said.client_data_json}
+        return {**parts, "signature": said.signature}
+
+    def read_key(self, public_key: bytes) -> dict[str, str]:
+        """Return a public key as a JWK (RFC 7517), if it is of a kind that anybody can check without a library."""
+        key = decode_credential_public_key(public_key)
+        if isinstance(key, DecodedEC2PublicKey) and key.alg == COSEAlgorithmIdentifier.ECDSA_SHA_256:
+            return {"kty": "EC", "crv": "P-256", "x": bytes_to_base64url(key.x), "y": bytes_to_base64url(key.y)}
+        if isinstance(key, DecodedOKPPublicKey) and key.alg == COSEAlgorithmIdentifier.EDDSA and len(key.x) == ED25519:
+            return {"kty": "OKP", "crv": "Ed25519", "x": bytes_to_base64url(key.x)}
+        if isinstance(key, DecodedRSAPublicKey) and key.alg == COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256:
+            return {"kty": "RSA", "n": bytes_to_base64url(key.n), "e": bytes_to_base64url(key.e)}
+        raise PasskeyError
 
     def check_use(self, credential: str, *, challenge: bytes, public_key: bytes, sign_count: int) -> tuple[int, bool]:
         """Check what a passkey signed; one whose counter fell is refused, since then there are two of it.

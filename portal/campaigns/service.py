@@ -41,7 +41,7 @@ from portal.previews import service as previews
 from portal.previews.models import Preview, PreviewPerson
 from portal.previews.rules import Lot
 from portal.publishing import service as publishing
-from portal.signing import service as signing
+from portal.signers import service as signers
 from portal.usage import service as usage
 
 REMINDER = "license_reminder"
@@ -234,7 +234,7 @@ def states(
         words = sa.select(Acknowledgment.user_id).where(Acknowledgment.campaign_id == campaign.id)
         read = set(session.scalars(words))
     else:
-        signed = signing.signers(session, version=version, user_ids=user_ids)
+        signed = signers.signers(session, version=version, user_ids=user_ids)
         said = licensing.declined_of(session, user_ids=user_ids, license_ids=[version.license_id])
     reached = notices.reached_of(session, user_ids=user_ids, subject_refs=[about(campaign)])
     back = notices.bounced(session, user_ids=user_ids)
@@ -299,7 +299,7 @@ def join(session: Session, campaign: Campaign) -> bool:
         found = [user_id for user_id in concerned(session, campaign=campaign) if user_id not in known]
     else:
         version, preview = signing_of(campaign)
-        since = signing.holders(session, license_id=version.license_id, since=preview.asked_at)
+        since = signers.holders(session, license_id=version.license_id, since=preview.asked_at)
         people = previews.examine(session, preview=preview, user_ids=sorted(set(since) - known)).people
         found = [row["user_id"] for row in people if row["lot"] is Lot.MUST_SIGN]
     if found:

@@ -45,6 +45,12 @@ class Authenticators(Protocol):
     def check_new(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int, bool]:
         """Return id, public key, count of uses and whether it is synced, of a passkey made for a challenge."""
 
+    def read_proof(self, credential: str) -> dict[str, bytes]:
+        """Return what a passkey signed, and its signature, as anybody may check them: WebAuthn's own three parts."""
+
+    def read_key(self, public_key: bytes) -> dict[str, str]:
+        """Return a public key as a JWK (RFC 7517), if it is of a kind that anybody can check without a library."""
+
     def check_use(self, credential: str, *, challenge: bytes, public_key: bytes, sign_count: int) -> tuple[int, bool]:
         """Return the count of uses, and whether it is synced, of a passkey that signed a challenge."""
 

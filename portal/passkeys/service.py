@@ -1,9 +1,11 @@
 """Making passkeys and using them."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -91,18 +93,54 @@ def use(
     about = user.public_id if user else ""
     asked = _answered(session, purpose, credential, about=about, doors=doors, pepper=pepper, now=now)
     with _holding():
-        credential_id = doors.read_id(credential)
+        passkey = _checked(session, credential, user=user, challenge=asked, doors=doors)
+    passkey.last_used_at = now
+    session.flush()
+    return passkey
+
+
+def _checked(
+    session: Session, credential: str, *, user: User | None, challenge: bytes, doors: Authenticators
+) -> Passkey:  # fmt: skip
+    """Return the passkey that signed a challenge, anybody's or a person's, with how often it was used by now."""
+    credential_id = doors.read_id(credential)
     query = sa.select(Passkey).where(Passkey.credential_id == credential_id).with_for_update()
     passkey = session.scalar(query.execution_options(populate_existing=True))
     if passkey is None or (user is not None and passkey.user_id != user.id):
         raise rules.refused()
+    passkey.sign_count, passkey.synced = doors.check_use(
+        credential, challenge=challenge, public_key=passkey.public_key, sign_count=passkey.sign_count
+    )
+    return passkey
+
+
+def ask_to_sign(session: Session, *, user: User, subject: bytes, doors: Authenticators) -> str:
+    """Return the options with which a browser signs the digest of something with one of a person's passkeys.
+
+    Args:
+        subject: what is signed; it has to be of one sitting, since here nothing keeps it from being signed twice.
+    """
+    known = [one.credential_id for one in passkeys_of(session, user_id=user.id)]
+    return doors.ask_for_use(challenge=sha256(subject).digest(), known=known) if known else ""
+
+
+def sign(
+    session: Session, *, user: User, subject: bytes, credential: str, doors: Authenticators, now: datetime
+) -> dict[str, Any]:
+    """Check that a passkey of a person signed the digest of something, and return the proof for others to check.
+
+    Raises:
+        Invalid: it did not, or is of a kind that others could not check.
+    """
+    if not 0 < len(credential) <= rules.CREDENTIAL_MAX:
+        raise rules.refused()
     with _holding():
-        passkey.sign_count, passkey.synced = doors.check_use(
-            credential, challenge=asked, public_key=passkey.public_key, sign_count=passkey.sign_count
-        )
+        passkey = _checked(session, credential, user=user, challenge=sha256(subject).digest(), doors=doors)
+        key, proof = doors.read_key(passkey.public_key), doors.read_proof(credential)
     passkey.last_used_at = now
     session.flush()
-    return passkey
+    written = {name: urlsafe_b64encode(value).rstrip(b"=").decode() for name, value in proof.items()}
+    return {"name": passkey.name, "public_key": key, **written}
 
 
 def remove(session: Session, *, user_id: int, ref: str) -> Passkey:

@@ -28,7 +28,7 @@ from portal.proofs.rules import canonical, digest
 from portal.publishing import rules as publishing_rules
 from portal.publishing import service as publishing
 from portal.publishing.rules import Plan, Previewed
-from portal.signing import service as signing
+from portal.signers import service as signers
 from portal.tokens import service as tokens
 from portal.tokens.models import AccessToken
 from portal.tokens.rules import TokenState, unusable
@@ -69,7 +69,7 @@ def ask(
     preview = Preview(
         public_id=public_id("prv"), version_id=version.id, effective_at=wanted.effective_at,
         required_by=wanted.required_by, inputs_sha256=_inputs(session, version, wanted),
-        people=signing.count_holders(session, license_id=version.license_id), asked_by=by.public_id, asked_at=now,
+        people=signers.count_holders(session, license_id=version.license_id), asked_by=by.public_id, asked_at=now,
     )  # fmt: skip
     session.add(preview)
     session.flush()
@@ -129,7 +129,7 @@ def look(session: Session) -> Found | None:
     license_id = preview.version.license_id
     return examine(
         session, preview=preview,
-        user_ids=signing.holders(session, license_id=license_id, after_id=last or 0, limit=CHUNK),
+        user_ids=signers.holders(session, license_id=license_id, after_id=last or 0, limit=CHUNK),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ class SignForm(PortalForm):
     nonce = HiddenField()
     shown_digest = HiddenField()
     confirmed = HiddenField()
+    credential = HiddenField()
 
     @property
     def ticked(self) -> frozenset[str]:
@@ -29,6 +30,7 @@ class SignForm(PortalForm):
         return Sitting(
             nonce=self.read("nonce"), shown_digest=self.read("shown_digest"), acknowledged=self.ticked,
             consent_electronic=bool(self.consent_electronic.data), typed_name=self.read("typed_name"),
+            credential=self.read("credential"),
         )  # fmt: skip
 
     def problems(self, owed: Sequence[Part]) -> list[tuple[str, str]]:

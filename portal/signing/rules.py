@@ -16,6 +16,7 @@ from portal.proofs.rules import canonical, digest
 
 SCHEMA = "portal.signature/2"
 SCHEMAS = ("portal.signature/1", SCHEMA)
+BOUND = "portal.bound/1"
 EVIDENCE = "evidence.json"
 LINE_MAX = 500
 NAME_MAX = 200
@@ -115,6 +116,16 @@ def rendered_bytes(passages: Sequence[Passage]) -> bytes:
     return canonical([{"key": p.part.key if p.part else None, "words": digest(p.words.encode())} for p in passages])
 
 
+def bound(*, ceremony: str, sentence: str, text_sha256: str, owed: Sequence[Part]) -> bytes:
+    """Write what a passkey signs the digest of: one sitting, its sentence, its text and what was acknowledged.
+
+    All of it is in the evidence, too, from which anybody writes it anew.
+    """
+    acknowledged = [[part.key, part.sha256] for part in owed]
+    words = {"schema": BOUND, "ceremony": ceremony, "sentence": sentence, "text_sha256": text_sha256}
+    return canonical({**words, "acknowledged": acknowledged})
+
+
 def statement(name: str, words: str, at: str) -> dict[str, Any]:
     """Return a statement that a signer made, word for word and by digest; `at` is when it reached the portal."""
     return {"id": name, "text": words, "text_sha256": digest(words.encode()), "checked_at": at}
@@ -208,6 +219,7 @@ class Sitting:
         acknowledged: stable keys of the ticked restrictions.
         consent_electronic: the separate box for the electronic form.
         typed_name: the name as typed.
+        credential: what a passkey answered that signs as well; empty where none does.
     """
 
     nonce: str
@@ -215,6 +227,7 @@ class Sitting:
     acknowledged: frozenset[str]
     consent_electronic: bool
     typed_name: str
+    credential: str = ""
 
 
 @dataclass(frozen=True)

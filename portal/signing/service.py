@@ -4,12 +4,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.accounts.models import User
-from portal.accounts.rules import Standing
 from portal.audit import service as audit
 from portal.audit.rules import CeremonyOpened, LicenseSigned
 from portal.clauses import service as clauses
@@ -33,6 +33,8 @@ from portal.licensing.models import (
 )  # fmt: skip
 from portal.licensing.rules import AttestationKind, CeremonyState, ExhibitKind, LicenseKind
 from portal.notices import service as notices
+from portal.passkeys import service as passkeys
+from portal.passkeys.rules import Authenticators
 from portal.proofs import service as proofs
 from portal.proofs.rules import commitment, digest
 from portal.providers import service as providers
@@ -40,6 +42,8 @@ from portal.sanctions import service as sanctions
 from portal.sanctions.rules import reconfirm_since
 from portal.signing import rules
 from portal.signing.rules import CEREMONY_LIFE, CeremonyFact, Context, Signer, Sitting, check_signable
+
+Proof = dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -252,17 +256,25 @@ def check(session: Session, *, by: Actor, version_id: int, sitting: Sitting, now
 
 
 def sign(
-    session: Session, *, by: Actor, version_id: int, sitting: Sitting, context: Context, now: datetime
-) -> Signature:
+    session: Session, *, by: Actor, version_id: int, sitting: Sitting, context: Context, now: datetime,
+    doors: Authenticators | None = None,
+) -> Signature:  # fmt: skip
     """Bind the actor to one exact license text. Sending the same form again returns the same signature.
+
+    Args:
+        doors: speak with passkeys, one of which may sign as well.
 
     Raises:
         Refused: the person may not sign now, or is a program.
         Conflict: the form was used, is too old, or shows another text than the newest version's.
-        Invalid: a box is not ticked or the name is not typed.
+        Invalid: a box is not ticked, the name is not typed, or a passkey signed something else.
     """
     user = _lock(session, by)
     ceremony = check(session, by=by, version_id=version_id, sitting=sitting, now=now)
+    proof = None
+    if sitting.credential and doors is not None and ceremony.state is CeremonyState.OPEN:
+        subject = _subject(session, ceremony, _sentence(session, ceremony, sitting))
+        proof = passkeys.sign(session, user=user, subject=subject, credential=sitting.credential, doors=doors, now=now)
     moved = session.scalar(
         sa.update(Ceremony)
         .where(Ceremony.id == ceremony.id, Ceremony.state == CeremonyState.OPEN)
@@ -273,12 +285,13 @@ def sign(
     if moved is None:
         return session.scalars(sa.select(Signature).where(Signature.ceremony_id == ceremony.id)).one()
     session.refresh(ceremony)
-    return _bind(session, by=by, user=user, ceremony=ceremony, sitting=sitting, context=context, now=now)
+    return _bind(session, by, user=user, ceremony=ceremony, sitting=sitting, context=context, proof=proof, now=now)
 
 
 def _bind(
-    session: Session, *, by: Actor, user: User, ceremony: Ceremony, sitting: Sitting, context: Context, now: datetime
-) -> Signature:
+    session: Session, by: Actor, *, user: User, ceremony: Ceremony, sitting: Sitting, context: Context, proof: Proof,
+    now: datetime,
+) -> Signature:  # fmt: skip
     shown = session.get_one(Rendition, ceremony.rendition_id)
     version = session.get_one(LicenseVersion, ceremony.version_id)
     owed = restrictions(session, sha256=shown.text_sha256)
@@ -293,11 +306,11 @@ def _bind(
     kind = AttestationKind.ELECTRONIC_FORM
     session.add(Attestation(ceremony_id=ceremony.id, kind=kind, wording_sha256=consent, answer=True, at=now))
     ref, salt = public_id("sig"), secrets.token_bytes(rules.SALT)
-    body = _evidence(session, ref=ref, user=user, ceremony=ceremony, sitting=sitting, context=context, now=now)
+    body = _evidence(session, ref, user=user, ceremony=ceremony, sitting=sitting, context=context, proof=proof, now=now)
     signature = Signature(
         public_id=ref, ceremony_id=ceremony.id, user_id=by.id, version_id=version.id, rendition_id=shown.id,
         rendition_sha256=shown.text_sha256, prevailing_sha256=licensing.rendition(version).text_sha256,
-        annex_commitment=commitment(salt, body), signed_at=now, version=version, rendition=shown,
+        annex_commitment=commitment(salt, body), signed_at=now, version=version, rendition=shown, method=_method(proof),
     )  # fmt: skip
     session.add(signature)
     session.flush()
@@ -308,21 +321,29 @@ def _bind(
     return signature
 
 
+def _method(proof: Proof) -> str:
+    return "typed_name" if proof is None else "passkey"
+
+
+def _sentence(session: Session, ceremony: Ceremony, sitting: Sitting) -> str:
+    """Return the sentence that binds, with the name as typed."""
+    version = session.get_one(LicenseVersion, ceremony.version_id)
+    shown = session.get_one(Rendition, ceremony.rendition_id)
+    return rules.binding(
+        title=version.license.title, number=version.number, language=shown.language, text_sha256=shown.text_sha256,
+        name=rules.plain(sitting.typed_name),
+    )  # fmt: skip
+
+
 def _evidence(
-    session: Session, *, ref: str, user: User, ceremony: Ceremony, sitting: Sitting, context: Context, now: datetime
-) -> bytes:
-    version, shown = (
-        session.get_one(LicenseVersion, ceremony.version_id),
-        session.get_one(Rendition, ceremony.rendition_id),
-    )
+    session: Session, ref: str, *, user: User, ceremony: Ceremony, sitting: Sitting, context: Context, proof: Proof,
+    now: datetime,
+) -> bytes:  # fmt: skip
+    version = session.get_one(LicenseVersion, ceremony.version_id)
+    shown = session.get_one(Rendition, ceremony.rendition_id)
     prevailing, profile = licensing.rendition(version), user.profile
     parts = clauses.parts_of(session, sha256=shown.text_sha256)
     owed = [part for _, part in restrictions(session, sha256=shown.text_sha256)]
-    name = rules.plain(sitting.typed_name)
-    sentence = rules.binding(
-        title=version.license.title, number=version.number, language=shown.language, text_sha256=shown.text_sha256,
-        name=name,
-    )  # fmt: skip
     before = next(iter(signatures_of(session, user_id=user.id)), None)
     receipt = proofs.receipt_of(session, subject_ref=before.public_id) if before else None
     exhibits = sa.select(Exhibit).where(Exhibit.ceremony_id == ceremony.id).order_by(Exhibit.id)
@@ -336,16 +357,18 @@ def _evidence(
             "rendered_sha256": digest(rules.rendered_bytes(passages)),
             "authoritative_language": prevailing.language, "authoritative_sha256": prevailing.text_sha256,
         },
-        parts=parts, owed=owed, sentence=sentence,
+        parts=parts, owed=owed, sentence=_sentence(session, ceremony, sitting),
         signer={
-            "user_id": user.public_id, "typed_name": name, "account_name": profile.name, "email": profile.email,
+            "user_id": user.public_id, "typed_name": rules.plain(sitting.typed_name), "account_name": profile.name,
+            "email": profile.email,
             "verified_name": None, "orcid": providers.orcid_of(session, user_id=user.id) or None, "idp": None,
             "email_verified_at": stamp(profile.verified_at) if profile.verified_at else None,
             "affiliation": profile.affiliation, "country": profile.country,
         },
         ceremony={
             "id": ceremony.public_id, "offered_at": stamp(ceremony.opened_at),
-            "viewed_at": stamp(ceremony.viewed_at), "signed_at": stamp(now), "method": "typed_name",
+            "viewed_at": stamp(ceremony.viewed_at), "signed_at": stamp(now), "method": _method(proof),
+            **({"passkey": proof} if proof else {}),
             "exhibits": [
                 {"kind": e.kind.value, "ref": e.ref, "sha256": e.sha256, "shown_at": stamp(e.shown_at)}
                 for e in session.scalars(exhibits)
@@ -354,42 +377,17 @@ def _evidence(
     )  # fmt: skip
 
 
-def holders(
-    session: Session, *, license_id: int, after_id: int = 0, since: datetime | None = None, limit: int | None = None
-) -> list[int]:
-    """Return, in order of their ids, the people with an open account who ever signed a version of a license.
-
-    Args:
-        since: only those who signed one at or after that instant.
-    """
-    query = sa.select(User.id).where(User.id > after_id, _holds(license_id, since)).order_by(User.id).limit(limit)
-    return list(session.scalars(query))
+def last_look(
+    session: Session, *, by: Actor, version_id: int, sitting: Sitting, doors: Authenticators, now: datetime
+) -> tuple[str, str]:
+    """Return the sentence that binds, and the options with which a passkey signs it; none where the actor has none."""
+    ceremony = check(session, by=by, version_id=version_id, sitting=sitting, now=now)
+    sentence = _sentence(session, ceremony, sitting)
+    subject, user = _subject(session, ceremony, sentence), session.get_one(User, by.id)
+    return sentence, passkeys.ask_to_sign(session, user=user, subject=subject, doors=doors)
 
 
-def count_holders(session: Session, *, license_id: int) -> int:
-    """Count the people with an open account who ever signed a version of a license."""
-    return session.scalar(sa.select(sa.func.count()).select_from(User).where(_holds(license_id))) or 0
-
-
-def _holds(license_id: int, since: datetime | None = None) -> sa.ColumnElement[bool]:
-    signed = sa.select(Signature.id).join(LicenseVersion, LicenseVersion.id == Signature.version_id)
-    signed = signed.where(Signature.user_id == User.id, LicenseVersion.license_id == license_id)
-    if since is not None:
-        signed = signed.where(Signature.signed_at >= since)
-    return sa.and_(User.standing != Standing.CLOSED, signed.exists())
-
-
-def signers(session: Session, *, version: LicenseVersion, user_ids: Sequence[int] | None = None) -> set[int]:
-    """Return the people bound by a version or a later one of its license; of some people, or of everybody."""
-    query = (
-        sa.select(Signature.user_id)
-        .join(LicenseVersion, LicenseVersion.id == Signature.version_id)
-        .outerjoin(Annulment, Annulment.signature_id == Signature.id)
-        .where(
-            LicenseVersion.license_id == version.license_id, LicenseVersion.ordinal >= version.ordinal,
-            Annulment.id.is_(None),
-        )
-    )  # fmt: skip
-    if user_ids is not None:
-        query = query.where(among(Signature.user_id, user_ids))
-    return set(session.scalars(query))
+def _subject(session: Session, ceremony: Ceremony, sentence: str) -> bytes:
+    sha256 = session.get_one(Rendition, ceremony.rendition_id).text_sha256
+    owed = [part for _, part in restrictions(session, sha256=sha256)]
+    return rules.bound(ceremony=ceremony.public_id, sentence=sentence, text_sha256=sha256, owed=owed)

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as version_of
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from portal.catalog import service as catalog
@@ -15,13 +15,15 @@ from portal.core.errors import Conflict, Invalid
 from portal.licensing import service as licensing
 from portal.licensing.models import LicenseVersion
 from portal.logins.rules import local_path
+from portal.passkeys.rules import Authenticators, works_at
 from portal.proofs import service as proofs
 from portal.proofs.rules import digest
 from portal.signing import rules, service
 from portal.signing.forms import SignForm
 from portal.signing.rules import Context
-from portal.web.app import actor, app_service, db, request_id
+from portal.web.app import actor, app_service, db, request_id, settings
 from portal.web.guard import member
+from portal.web.headers import allow_script
 
 bp = Blueprint("signing", __name__)
 PROGRAM = version_of("bloom-portal")
@@ -44,7 +46,10 @@ def sign(slug: str, number: str) -> ResponseReturnValue:
             ".sign", slug=slug, number=number, lang=_language(), next=_next(), model=_model()
         )
         raise
-    return _bind(version, form) if form.read("confirmed") else _confirm(version, form)
+    try:
+        return _bind(version, form) if form.read("confirmed") else _confirm(version, form)
+    except Invalid as error:
+        return _page(version, form, error)
 
 
 def _language() -> str:
@@ -104,13 +109,20 @@ def _page(version: LicenseVersion, form: SignForm, error: Invalid | None = None)
 def _confirm(version: LicenseVersion, form: SignForm) -> ResponseReturnValue:
     """Restate the sentence that binds, for a last look."""
     shown = licensing.rendition(version, _language())
-    sentence = rules.binding(
-        title=version.license.title, number=version.number, language=shown.language, text_sha256=shown.text_sha256,
-        name=rules.plain(form.read("typed_name")),
-    )  # fmt: skip
-    return render_template(
-        "signing/confirm.html", back=_next(), version=version, shown=shown, form=form, sentence=sentence
+    sentence, options = service.last_look(
+        db(), by=actor(), version_id=version.id, sitting=form.sitting(), doors=_doors(), now=utcnow()
     )
+    options = options if works_at(settings().base_url) else ""
+    page = render_template(
+        "signing/confirm.html", back=_next(), version=version, shown=shown, form=form, sentence=sentence,
+        options=options,
+    )  # fmt: skip
+    return allow_script(make_response(page), "passkeys.js") if options else page
+
+
+def _doors() -> Authenticators:
+    found: Authenticators = app_service("passkeys")
+    return found
 
 
 def _bind(version: LicenseVersion, form: SignForm) -> ResponseReturnValue:
@@ -121,7 +133,7 @@ def _bind(version: LicenseVersion, form: SignForm) -> ResponseReturnValue:
         app_commit=app_service("commit"),
     )  # fmt: skip
     signature = service.sign(
-        db(), by=actor(), version_id=version.id, sitting=form.sitting(), context=context, now=utcnow()
+        db(), by=actor(), version_id=version.id, sitting=form.sitting(), context=context, doors=_doors(), now=utcnow()
     )
     return redirect(url_for(".signature", ref=signature.public_id, next=_next()), 303)
 

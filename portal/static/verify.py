@@ -107,6 +107,76 @@ def ed25519(public: bytes, signature: bytes, message: bytes) -> bool:
     return (left[0] * right[2] - right[0] * left[2]) % P == 0 == (left[1] * right[2] - right[1] * left[2]) % P
 
 
+# Keys of passkeys: ECDSA on P-256 (FIPS 186-5) and RSASSA-PKCS1-v1_5 (RFC 8017), verification only.
+
+P256 = 2**256 - 2**224 + 2**192 + 2**96 - 1
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+P256_BASE = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+RSA_HEAD = bytes.fromhex("3031300d060960864801650304020105000420")
+Place = tuple[int, int] | None
+
+
+def _sum(a: Place, b: Place) -> Place:
+    if a is None or b is None:
+        return a or b
+    if a[0] == b[0] and (a[1] + b[1]) % P256 == 0:
+        return None
+    slope = (3 * a[0] * a[0] - 3) * pow(2 * a[1], -1, P256) if a == b else (b[1] - a[1]) * pow(b[0] - a[0], -1, P256)
+    x = (slope * slope - a[0] - b[0]) % P256
+    return (x, (slope * (a[0] - x) - a[1]) % P256)
+
+
+def _product(factor: int, place: Place) -> Place:
+    total: Place = None
+    while factor:
+        total = _sum(total, place) if factor & 1 else total
+        place, factor = _sum(place, place), factor >> 1
+    return total
+
+
+def p256(x: int, y: int, signature: bytes, message: bytes) -> bool:
+    """Say whether a signature, as ASN.1 writes it, over a message is by the key."""
+    if not (0 <= x < P256 and 0 <= y < P256 and (y * y - x * x * x + 3 * x - P256_B) % P256 == 0):
+        return False
+    if signature[:1] != b"\x30" or signature[1] != len(signature) - 2 or signature[2] != 2:
+        return False
+    end = 4 + signature[3]
+    if signature[end] != 2 or end + 2 + signature[end + 1] != len(signature):
+        return False
+    r, s = int.from_bytes(signature[4:end], "big"), int.from_bytes(signature[end + 2 :], "big")
+    if not (0 < r < P256_ORDER and 0 < s < P256_ORDER):
+        return False
+    inverse, told = pow(s, -1, P256_ORDER), int.from_bytes(hashlib.sha256(message).digest(), "big")
+    found = _sum(_product(told * inverse % P256_ORDER, P256_BASE), _product(r * inverse % P256_ORDER, (x, y)))
+    return found is not None and found[0] % P256_ORDER == r
+
+
+def by_key(key: dict, signature: bytes, message: bytes) -> bool:  # type: ignore[type-arg]
+    """Say whether a signature over a message is by a public key (JWK): P-256, Ed25519, or RSA of 2,048 bits or more."""
+    kind = (key["kty"], key.get("crv"))
+    if kind == ("OKP", "Ed25519"):
+        return ed25519(_unurl(key["x"]), signature, message)
+    if kind == ("EC", "P-256"):
+        x, y = (int.from_bytes(_unurl(key[name]), "big") for name in "xy")
+        return p256(x, y, signature, message)
+    if kind != ("RSA", None):
+        return False
+    n, e = (int.from_bytes(_unurl(key[name]), "big") for name in "ne")
+    size = (n.bit_length() + 7) // 8
+    told = RSA_HEAD + hashlib.sha256(message).digest()
+    padded = b"\0\1" + b"\xff" * (size - len(told) - 3) + b"\0" + told
+    strong = n.bit_length() >= 2048 and e >= 3 and len(signature) == size
+    return strong and pow(int.from_bytes(signature, "big"), e, n).to_bytes(size, "big") == padded
+
+
+def _unurl(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Hash two subtrees of the tree (RFC 9162) into the one above them."""
     return hashlib.sha256(b"\1" + left + right).digest()
@@ -335,7 +405,36 @@ def _check_signature(read: Read, event: dict, found: list[str]) -> tuple[str, st
     if texts != [said[3], told.get("prevailing_sha256")]:
         raise Broken("signature", "signature.json names other texts than the evidence")
     found.append("evidence: is what the signature committed to")
+    found += _check_passkey(_json(evidence, "evidence", "evidence"))
     return str(said[0]), str(said[3])
+
+
+def _check_passkey(evidence: dict) -> list[str]:  # type: ignore[type-arg]
+    """Hold a passkey's signature, where there is one, against the evidence that it is about (WebAuthn, section 7.2)."""
+    sitting = evidence.get("ceremony")
+    if not isinstance(sitting, dict) or sitting.get("method") != "passkey":
+        return []
+    try:
+        proof = sitting["passkey"]
+        words = [row["text"] for row in sitting["statements"] if row["id"] == "binding"]
+        acknowledged = [[row["key"], row["wording_sha256"]] for row in sitting["acknowledgments"]]
+        subject = {
+            "schema": "portal.bound/1", "ceremony": sitting["id"], "sentence": words[0],
+            "text_sha256": evidence["license"]["text_sha256"], "acknowledged": acknowledged,
+        }  # fmt: skip
+        body = json.dumps(subject, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        client, device, mark = (_unurl(proof[name]) for name in ("client_data", "authenticator_data", "signature"))
+        said = json.loads(client)
+        meant = (said["type"], _unurl(said["challenge"])) == ("webauthn.get", hashlib.sha256(body).digest())
+        holds = by_key(proof["public_key"], mark, device + hashlib.sha256(client).digest())
+        name = str(proof["name"]) if device[32] & 5 == 5 else ""
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise Broken("passkey", "what the evidence holds of a passkey cannot be read") from error
+    if not meant:
+        raise Broken("passkey", "the passkey signed something else than what the evidence says")
+    if not holds or not name:
+        raise Broken("passkey", "the signature is not by that passkey, on a device that checked who uses it")
+    return [f"passkey: its device signed the sentence, the text and the acknowledgments, on {said.get('origin')}"]
 
 
 def check_seal(pdf: bytes, certificate: bytes) -> str:

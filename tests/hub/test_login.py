@@ -1,10 +1,8 @@
 """The official client signs in from a terminal while its person, in a browser, first signs what the models ask for."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -20,54 +18,11 @@ from portal.oauth.rules import DEVICE_GRANT
 from portal.tokens.models import AccessToken
 from tests import member
 from tests.hub.conftest import Hub
-from tests.hub.generations import GENERATIONS
+from tests.hub.terminal import NEW, logging_in
 from tests.member import Browser
 
 DEMO = "demo/bloom-tiny"
-NEW = GENERATIONS[0]
 HF = "26be6b09-91c5-47da-9861-d2d2bb7a7e36"
-
-
-@dataclass
-class Terminal:
-    """A terminal in which ``hf auth login`` runs."""
-
-    process: subprocess.Popen[str]
-    url: str = ""
-    code: str = ""
-
-    def read_code(self) -> None:
-        """Read on until the client says where to go and which code to enter."""
-        assert self.process.stdout is not None
-        seen = ""
-        while not self.code:
-            line = self.process.stdout.readline()
-            assert line, f"{seen}\n{self.process.stderr.read() if self.process.stderr else ''}"
-            seen += line
-            self.url = self.url or "".join(re.findall(r"https?://\S+", line)[:1])
-            self.code = "".join(re.findall(r"enter the code: (\S+)", line))
-
-    def end(self) -> tuple[int, str]:
-        """Wait until the client ends and return its exit status and what it said."""
-        out, err = self.process.communicate(timeout=60)
-        return self.process.returncode, out + err
-
-
-@contextmanager
-def logging_in(home: Path, endpoint: str, *, waits: bool = True, **environ: str) -> Iterator[Terminal]:
-    home.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(
-        [NEW.python, "-m", NEW.tool, "auth", "login"], env={**NEW.environ(home, endpoint, None), **environ}, cwd=home,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    terminal = Terminal(process)
-    try:
-        if waits:
-            terminal.read_code()
-        yield terminal
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @contextmanager
