@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-vllm lm-eval check audit sbom bench litellm lock native native-browser native-fetchers hub-clients
+.PHONY: run test test-vllm lm-eval check screenshots audit sbom bench litellm lock native native-browser native-fetchers hub-clients
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
@@ -41,6 +41,11 @@ audit: .venv/ready # other people's tools over code, packages and a running port
 
 sbom: .venv/ready # the bill of materials of the locked packages, build/sbom.json
 	@$(BIN)/python -m tests.audit sbom
+
+screenshots: .venv/ready native native-browser # of every page, at three widths, in light and dark
+	@rm -rf screenshots
+	@PORTAL_PICTURES=screenshots $(BIN)/python -m pytest -q tests/browser
+	@$(BIN)/python -m tests.browser.sheets screenshots
 
 bench: .venv/ready
 	@$(BIN)/python -m tests.bench

@@ -11,7 +11,7 @@ from portal.access.models import Requirement
 from portal.access.rules import Action, Decision, Facts, Follows, Grace, RequirementFact, decide
 from portal.accounts.models import Profile, User
 from portal.catalog import service as catalog
-from portal.catalog.models import GatedModel, Release
+from portal.catalog.models import GatedModel, Release, named_like
 from portal.catalog.rules import ModelState, RepoKind
 from portal.core.actor import Actor
 from portal.core.db import among
@@ -30,6 +30,8 @@ from portal.tokens import service as tokens
 from portal.tokens.models import AccessTokenModel
 from portal.usage import service as usage
 from portal.usage.rules import Limits, Used
+
+FEW = 500  # models that are asked for by their ids
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def subjects_of(session: Session, *, license_id: int) -> list[Subject]:
 
 def _newest(session: Session, models: Sequence[GatedModel]) -> list[Subject]:
     newest = sa.select(sa.func.max(Release.id)).group_by(Release.model_id)
+    if len(models) <= FEW:
+        newest = newest.where(Release.model_id.in_([model.id for model in models]))
     releases = {r.model_id: r for r in session.scalars(sa.select(Release).where(Release.id.in_(newest)))}
     return [Subject(m, releases.get(m.id)) for m in models]
 
@@ -266,10 +270,28 @@ def models_with_decisions(
     now: datetime,
     base_url: str,
     kinds: Sequence[RepoKind] = (RepoKind.MODEL,),
+    words: str = "",
+    released: bool = False,
+    part: tuple[int, int] | None = None,
 ) -> list[tuple[GatedModel, Release | None, Decision]]:
-    """Return every visible model, or dataset, with its newest release and the decision for this actor."""
+    """Return visible models, or datasets, with the newest release and the decision for this actor.
+
+    Args:
+        words: only those whose name holds these.
+        released: only those with a release.
+        part: where to begin and how many, those with a release first; otherwise all by their names.
+    """
+    has_release = sa.exists().where(Release.model_id == GatedModel.id)
     shown = sa.select(GatedModel).where(GatedModel.state != ModelState.DRAFT, GatedModel.kind.in_(kinds))
-    models = session.scalars(shown.order_by(GatedModel.namespace, GatedModel.name)).all()
+    if words:
+        shown = shown.where(named_like(words))
+    if released:
+        shown = shown.where(has_release)
+    by_name = (GatedModel.namespace, GatedModel.name)
+    query = shown.order_by(*by_name)
+    if part is not None:
+        query = shown.order_by(has_release.desc(), *by_name).offset(part[0]).limit(part[1])
+    models = session.scalars(query).all()
     subjects = _newest(session, models)
     facts = facts_for(session, actor=actor, subjects=subjects, action=action, base_url=base_url)
     return [

@@ -1,7 +1,9 @@
 """Pages about what a person may do: the list of models, and a model with its checklist."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
@@ -11,7 +13,7 @@ from werkzeug.routing import RequestRedirect
 from portal.access import service
 from portal.access.rules import Action, Decision, Reason
 from portal.catalog import service as catalog
-from portal.catalog.models import GatedModel
+from portal.catalog.models import GatedModel, Release
 from portal.catalog.rules import PREVAILING, CardState, RepoKind, named, renamed_path
 from portal.contents import service as contents
 from portal.core.clock import utcnow
@@ -19,8 +21,10 @@ from portal.notices import service as notices
 from portal.web.app import actor, afterwards, app_service, db, settings
 from portal.web.behind import raw_path
 from portal.web.guard import public
+from portal.web.parts import Pages, asked_part
 
 bp = Blueprint("access", __name__)
+Row = tuple[GatedModel, Release | None, Decision]
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,17 @@ def _note_shown(reasons: tuple[Reason, ...]) -> None:
 def index(kind: str = RepoKind.MODEL) -> ResponseReturnValue:
     """List all models, or all datasets, with what each still needs from the visitor."""
     action = Action.INFER if kind == RepoKind.MODEL else Action.DOWNLOAD
+    rows, pages = listed(action=action, kinds=[RepoKind(kind)])
+    return render_template("access/index.html", rows=rows, pages=pages, datasets=kind == RepoKind.DATASET)
+
+
+def listed(**which: Any) -> tuple[Sequence[Row], Pages]:
+    """Return the part of a list of models that the visitor asked for, and how to go on from it."""
+    part = asked_part()
     rows = service.models_with_decisions(
-        db(), actor=actor(), action=action, now=utcnow(), base_url=settings().base_url, kinds=[RepoKind(kind)]
+        db(), actor=actor(), now=utcnow(), base_url=settings().base_url, words=part.words, part=part.span, **which
     )
-    return render_template("access/index.html", rows=rows, datasets=kind == RepoKind.DATASET)
+    return part.shown(rows)
 
 
 def shown(kind: str, namespace: str, name: str) -> GatedModel:

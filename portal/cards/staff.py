@@ -15,6 +15,7 @@ from portal.core.errors import Invalid, NotFound
 from portal.items.rules import compare, readable
 from portal.web.app import actor, app_service, db
 from portal.web.guard import staff
+from portal.web.parts import asked_part
 
 bp = Blueprint("cards_staff", __name__)
 DATASET = {"kind": RepoKind.DATASET}
@@ -24,9 +25,10 @@ DATASET = {"kind": RepoKind.DATASET}
 @staff(Permission.CARDS_EDIT)
 def cards() -> ResponseReturnValue:
     """List models with their cards, and when each is to be looked at again."""
-    rows = catalog.all_models(db())
+    part = asked_part()
+    rows, pages = part.shown(catalog.all_models(db(), words=part.words, part=part.span))
     due = service.due(db(), revisions=[card for _, card, _ in rows if card is not None])
-    return render_template("cards/index.html", rows=rows, due=due, now=utcnow())
+    return render_template("cards/index.html", rows=rows, pages=pages, due=due, now=utcnow())
 
 
 def _model(kind: str, namespace: str, name: str) -> GatedModel:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -144,3 +145,14 @@ class Release(Base):
     model: Mapped[GatedModel] = relationship(lazy="joined")
 
     __table_args__ = (UniqueConstraint("model_id", "revision"),)
+
+
+def by_name(words: str = "") -> sa.Select[GatedModel]:
+    """Return the query of models in the order of their names, of those alone whose name holds some words."""
+    query = sa.select(GatedModel).order_by(GatedModel.namespace, GatedModel.name)
+    return query.where(named_like(words)) if words else query
+
+
+def named_like(words: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a model's name holds some words, whatever their case."""
+    return (GatedModel.namespace + "/" + GatedModel.name).icontains(words, autoescape=True)

@@ -17,6 +17,7 @@ from portal.catalog.models import (
     FormerName,
     GatedModel,
     Release,
+    by_name,
 )
 from portal.catalog.rules import (
     CARD,
@@ -371,10 +372,13 @@ def find_any_model(session: Session, *, full_name: str) -> GatedModel:
     return model
 
 
-def all_models(session: Session) -> list[tuple[GatedModel, CardRevision | None, CardRevision | None]]:
-    """Return every model with its published card revision and its draft."""
-    models = session.scalars(sa.select(GatedModel).order_by(GatedModel.namespace, GatedModel.name)).all()
-    live = sa.select(CardRevision).where(CardRevision.state != CardState.SUPERSEDED)
+def all_models(
+    session: Session, *, words: str = "", part: tuple[int, int] = (0, 10_000)
+) -> list[tuple[GatedModel, CardRevision | None, CardRevision | None]]:
+    """Return models whose name holds some words, each with its published card and its draft; a part of them."""
+    models = session.scalars(by_name(words).offset(part[0]).limit(part[1])).all()
+    of_them = CardRevision.model_id.in_([model.id for model in models])
+    live = sa.select(CardRevision).where(CardRevision.state != CardState.SUPERSEDED, of_them)
     rows = session.scalars(live.where(CardRevision.language == PREVAILING)).all()
     published = {r.model_id: r for r in rows if r.state is CardState.PUBLISHED}
     drafts = {r.model_id: r for r in rows if r.state is CardState.DRAFT}

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -28,6 +29,8 @@ from portal.oauth.rules import DEVICE, DeviceAction, DeviceState, signed_scopes
 from portal.tokens import service as tokens
 from portal.tokens.models import AccessToken
 from portal.tokens.rules import TokenState, check_new, lacking, sealed
+
+SOME = 100  # models that are offered while none has any files
 
 
 def mint(
@@ -93,12 +96,16 @@ def _bindable(session: Session, full_name: str, scopes: Collection[str]) -> Gate
 def renewable(session: Session, *, by: Actor, now: datetime, base_url: str) -> list[tuple[GatedModel, Decision]]:
     """Return each model or dataset with files and whether the actor may have an access token for it.
 
-    As long as none has any, every model counts.
+    As long as none has any, some that have none count.
     """
-    rows = access.models_with_decisions(
-        session, actor=by, action=Action.RENEW, now=now, base_url=base_url, kinds=list(RepoKind)
-    )
-    return [(m, d) for m, release, d in rows if release is not None] or [(m, d) for m, _, d in rows]
+
+    def found(**which: Any) -> list[tuple[GatedModel, Decision]]:
+        rows = access.models_with_decisions(
+            session, actor=by, action=Action.RENEW, now=now, base_url=base_url, kinds=list(RepoKind), **which
+        )
+        return [(model, decision) for model, _, decision in rows]
+
+    return found(released=True) or found(part=(0, SOME))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from portal.access import service as access
 from portal.access.rules import Action
-from portal.access.views import checklist
+from portal.access.views import checklist, listed
 from portal.catalog import service as catalog
 from portal.catalog.models import GatedModel
 from portal.core.clock import utcnow
@@ -27,13 +27,10 @@ SCRIPT = "playground.js"
 @member
 def index() -> ResponseReturnValue:
     """List the models that can be tried here; where there is but one, go there."""
-    rows = access.models_with_decisions(
-        db(), actor=actor(), action=Action.INFER, now=utcnow(), base_url=settings().base_url
-    )
-    rows = [row for row in rows if row[1] is not None]
-    if len(rows) == 1:
+    rows, pages = listed(action=Action.INFER, released=True)
+    if len(rows) == 1 and not (pages.words or pages.earlier):
         return redirect(url_for(".play", namespace=rows[0][0].namespace, name=rows[0][0].name), 303)
-    return render_template("playground/index.html", rows=rows)
+    return render_template("playground/index.html", rows=rows, pages=pages)
 
 
 @bp.route("/playground/<namespace>/<name>", methods=["GET", "POST"])

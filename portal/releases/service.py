@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from portal.access import service as access
 from portal.audit import service as audit
 from portal.catalog import service as catalog
-from portal.catalog.models import GatedModel, Release
+from portal.catalog.models import GatedModel, Release, by_name
 from portal.core.actor import Actor
 from portal.core.db import hold
 from portal.core.errors import Conflict, Invalid, NotFound
@@ -55,14 +55,24 @@ class Offered:
         return self.tip is not None and (self.release is None or self.release.revision != self.tip.revision)
 
 
-def waiting(session: Session) -> list[Offered]:
-    """Return every model with what is released and what is uploaded, those that wait first."""
-    newest = sa.select(sa.func.max(Release.id)).group_by(Release.model_id)
+def waiting(session: Session, *, words: str = "", part: tuple[int, int] = (0, 10_000)) -> list[Offered]:
+    """Return models whose name holds some words, with what is released and uploaded; those that wait come first.
+
+    Args:
+        part: where to begin, and how many.
+    """
+    tip = sa.select(Commit.revision).join(Ref).where(Ref.name == MAIN, Commit.model_id == GatedModel.id)
+    released = sa.select(Release.revision).where(Release.model_id == GatedModel.id).order_by(Release.id.desc()).limit(1)
+    differs = tip.scalar_subquery() != sa.func.coalesce(released.scalar_subquery(), "")
+    waits = sa.func.coalesce(differs, sa.false())
+    query = by_name(words).order_by(None).order_by(waits.desc(), GatedModel.namespace, GatedModel.name)
+    models = session.scalars(query.offset(part[0]).limit(part[1])).all()
+    ids = [model.id for model in models]
+    newest = sa.select(sa.func.max(Release.id)).where(Release.model_id.in_(ids)).group_by(Release.model_id)
     releases = {r.model_id: r for r in session.scalars(sa.select(Release).where(Release.id.in_(newest)))}
-    tips = {c.model_id: c for c in session.scalars(sa.select(Commit).join(Ref).where(Ref.name == MAIN))}
-    models = session.scalars(sa.select(GatedModel).order_by(GatedModel.namespace, GatedModel.name)).all()
-    rows = [Offered(model, releases.get(model.id), tips.get(model.id)) for model in models]
-    return sorted(rows, key=lambda row: not row.waits)
+    of_main = sa.select(Commit).join(Ref).where(Ref.name == MAIN, Commit.model_id.in_(ids))
+    tips = {c.model_id: c for c in session.scalars(of_main)}
+    return [Offered(model, releases.get(model.id), tips.get(model.id)) for model in models]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from portal.releases import service
 from portal.releases.forms import ReleaseForm
 from portal.web.app import actor, app_service, db, settings
 from portal.web.guard import public, staff
+from portal.web.parts import asked_part
 
 bp = Blueprint("releases", __name__)
 
@@ -23,7 +24,9 @@ bp = Blueprint("releases", __name__)
 @staff(Permission.MODELS_PUBLISH)
 def index() -> ResponseReturnValue:
     """List models with what waits to be released."""
-    return render_template("releases/index.html", rows=service.waiting(db()), base_url=settings().base_url)
+    part = asked_part()
+    rows, pages = part.shown(service.waiting(db(), words=part.words, part=part.span))
+    return render_template("releases/index.html", rows=rows, pages=pages, base_url=settings().base_url)
 
 
 @bp.get("/staff/models/<ref>")

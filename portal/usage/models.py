@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey
+from sqlalchemy import BigInteger, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.core.db import Base, append_only, enum_type
@@ -16,6 +16,11 @@ class UsageRecord(Base):
     """
 
     __tablename__ = "usage_record"
+    # Sums over days are read from these alone.
+    __table_args__ = tuple(
+        Index(name, *of, "day", "outcome", "prompt_tokens", "completion_tokens", "bytes_sent")
+        for name, of in (("ix_usage_record_day_sums", ()), ("ix_usage_record_user_day_sums", ("user_id",)))
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     request_id: Mapped[str] = mapped_column(unique=True)
@@ -35,7 +40,7 @@ class UsageRecord(Base):
     reason_code: Mapped[str] = mapped_column(default="")
     server: Mapped[str] = mapped_column(default="")
     lab: Mapped[str] = mapped_column(default="", index=True)
-    day: Mapped[str] = mapped_column(index=True)
+    day: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(index=True)
     finished_at: Mapped[datetime | None]
 

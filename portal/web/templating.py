@@ -14,6 +14,15 @@ from portal.web.app import actor, request_id, settings
 PORTAL_NAME = "BLOOM Portal"
 
 
+def _scrolling(html: str) -> str:
+    """Let what is too wide scroll by itself, also for whoever has no more than a keyboard."""
+    html = html.replace("<pre>", '<pre tabindex="0">')
+    if html.count("<table>") != html.count("</table>"):
+        return html
+    wide = '<div class="table-wrap" role="region" tabindex="0" aria-label="Table"><table>'
+    return html.replace("<table>", wide).replace("</table>", "</table></div>")
+
+
 def install(app: Flask, *, markdown: Callable[[str], str], card: Callable[[str], str]) -> None:
     """Give an app's templates their globals and filters.
 
@@ -31,7 +40,7 @@ def install(app: Flask, *, markdown: Callable[[str], str], card: Callable[[str],
 
     def safe(render: Callable[[str], str]) -> Callable[[str], Markup]:
         # The renderer sanitizes, and drawings are the portal's own; nothing else in it marks text as safe.
-        return lambda text: Markup(render(text))  # noqa: S704
+        return lambda text: Markup(_scrolling(render(text)))  # noqa: S704
 
     def as_stamp(moment: datetime | None) -> str:
         return stamp(moment) if moment else ""

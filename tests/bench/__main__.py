@@ -18,7 +18,7 @@ from portal.core.clock import stamp, utcnow
 
 PARTS = (
     "gate", "lookout", "detection", "sign_in", "flood", "sign", "compare", "log", "preview", "engine", "download",
-    "hub", "plane", "kill9", "stops", "campaign",
+    "hub", "plane", "kill9", "stops", "pages", "campaign",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -3,12 +3,17 @@
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from tests.running import RunningPortal
 
 WIDTHS = (360, 1600, 1100)
+PICTURE_WIDTHS = (360, 768, 1440)
+# What axe looks for, by width: the wide window is dark in most tests, and there only contrast can differ.
+AXE_RULES = {360: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], 1600: ["color-contrast"]}
 FAULTS = """() => {
   const faults = [];
   if (document.documentElement.scrollWidth > window.innerWidth + 1) {
@@ -34,6 +39,10 @@ FAULTS = """() => {
   for (const link of document.querySelectorAll('a[href^="#"]')) {
     if (!document.getElementById(link.getAttribute('href').slice(1))) faults.push('leads nowhere: ' + link.outerHTML);
   }
+  const loaded = performance.getEntriesByType('resource').filter(e => /\\.(css|js)$/.test(new URL(e.name).pathname));
+  const weight = loaded.reduce((sum, e) => sum + e.decodedBodySize, 0);
+  if (!weight || weight > 60000) faults.push(weight + ' bytes of style and script');
+  for (const script of document.querySelectorAll('script:not([defer])')) faults.push('blocks: ' + script.src);
   return faults;
 }"""
 PASSWORD = "correct horse battery staple"
@@ -134,9 +143,42 @@ def faults_of(visitor: Visitor, name: str, width: int) -> list[str]:
     """Look at the page that is open, and say what is wrong with it."""
     visitor.page.wait_for_load_state()  # a click ends when the next page begins, and its style sheet comes later
     if folder := os.environ.get("PORTAL_PICTURES"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        visitor.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
-    return [f"{name} at {width} px: {fault}" for fault in visitor.page.evaluate(FAULTS)]
+        take_pictures(visitor.page, Path(folder), name)
+    faults = visitor.page.evaluate(FAULTS)
+    if rules := AXE_RULES.get(width):
+        faults += unreachable(visitor.page, rules)
+    return [f"{name} at {width} px: {fault}" for fault in faults]
+
+
+def unreachable(page: Any, rules: list[str]) -> list[str]:
+    """Say what axe finds on a page that keeps people out who see, hear or move otherwise."""
+    page.evaluate(axe())
+    found = page.evaluate("(only) => axe.run(document, {runOnly: only, resultTypes: ['violations']})", rules)
+    return [
+        f"{rule['id']} ({rule['impact']}): {node['html'][:160]} {node.get('failureSummary', '')[:200]}"
+        for rule in found["violations"] for node in rule["nodes"] if rule["impact"] in {"serious", "critical"}
+    ]  # fmt: skip
+
+
+@cache
+def axe() -> str:
+    """Return axe-core, as its Python package carries it."""
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text()
+
+
+def take_pictures(page: Any, folder: Path, name: str) -> None:
+    """Keep pictures of the page that is open, in every width and in light and dark; the window stays as it was."""
+    folder.mkdir(parents=True, exist_ok=True)
+    window, dark = page.viewport_size, page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    for width in PICTURE_WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("light", "dark"):
+            path = folder / f"{name}-{width}-{scheme}.png"
+            if not path.exists():
+                page.emulate_media(color_scheme=scheme)
+                page.screenshot(path=path, full_page=True, animations="disabled")
+    page.emulate_media(color_scheme="dark" if dark else "light")
+    page.set_viewport_size(window)
 
 
 def faults_everywhere(visitor: Visitor, name: str) -> list[str]:

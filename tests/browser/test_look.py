@@ -149,8 +149,7 @@ def test_forms_with_mistakes_name_them_and_keep_what_was_typed(
         ("tokens-mistakes", "/settings/tokens", "Create the access token"),
         ("playground-mistakes", f"/playground/{MODEL}", "Complete"),
     ):
-        visitor.open(path).press(button)
-        assert "There is a problem" in visitor.words()
+        visitor.open(path).press(button).page.get_by_text("There is a problem").wait_for()
         faults += faults_of(visitor, name, 360)
     assert faults == []
     context.close()

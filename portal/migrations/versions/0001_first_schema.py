@@ -2909,9 +2909,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_record")),
         sa.UniqueConstraint("request_id", name=op.f("uq_usage_record_request_id")),
     )
-    op.create_index(op.f("ix_usage_record_day"), "usage_record", ["day"], unique=False)
+    op.create_index(
+        "ix_usage_record_day_sums",
+        "usage_record",
+        ["day", "outcome", "prompt_tokens", "completion_tokens", "bytes_sent"],
+        unique=False,
+    )
     op.create_index(op.f("ix_usage_record_lab"), "usage_record", ["lab"], unique=False)
     op.create_index(op.f("ix_usage_record_started_at"), "usage_record", ["started_at"], unique=False)
+    op.create_index(
+        "ix_usage_record_user_day_sums",
+        "usage_record",
+        ["user_id", "day", "outcome", "prompt_tokens", "completion_tokens", "bytes_sent"],
+        unique=False,
+    )
     op.create_index(op.f("ix_usage_record_user_id"), "usage_record", ["user_id"], unique=False)
     op.create_table(
         "acknowledgment",
@@ -3469,9 +3480,10 @@ def downgrade() -> None:
     op.drop_table("attestation")
     op.drop_table("acknowledgment")
     op.drop_index(op.f("ix_usage_record_user_id"), table_name="usage_record")
+    op.drop_index("ix_usage_record_user_day_sums", table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_started_at"), table_name="usage_record")
     op.drop_index(op.f("ix_usage_record_lab"), table_name="usage_record")
-    op.drop_index(op.f("ix_usage_record_day"), table_name="usage_record")
+    op.drop_index("ix_usage_record_day_sums", table_name="usage_record")
     op.drop_table("usage_record")
     op.drop_index(op.f("ix_upload_sha256"), table_name="upload")
     op.drop_index(op.f("ix_upload_expires_at"), table_name="upload")
