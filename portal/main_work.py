@@ -34,6 +34,7 @@ from portal.interims import service as interims
 from portal.licensing import service as licensing
 from portal.main_look import Looking
 from portal.main_public import Public
+from portal.migrations.tables import load_tables
 from portal.notices import service as notices
 from portal.notices.rules import Rung
 from portal.previews import service as previews
@@ -85,6 +86,7 @@ class Work:
     """
 
     def __init__(self, settings: Settings, engine: sa.Engine) -> None:
+        load_tables()  # a row may refer to a table that no job asks
         self.settings = settings
         self.engine = engine
         self.reader = JournalReader(settings.folder("journal"))

@@ -1,5 +1,7 @@
 """Background work: mail, receipts, the journal and the clock, none of which stops the others."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -139,3 +141,16 @@ def test_what_the_clock_changed_is_recorded(work: Work) -> None:
     assert not work.clock()
     with transaction(work.engine, write=False) as session:
         assert session.get_one(User, user.id).standing is Standing.ACTIVE
+
+
+def test_background_work_knows_every_table_that_its_rows_refer_to(tmp_path: Path) -> None:
+    program = (
+        "from portal.core.config import Settings\n"
+        "from portal.core.db import Base, make_engine\n"
+        "from portal.main_work import Work\n"
+        f"settings = Settings.from_env({{'PORTAL_HOME': {str(tmp_path)!r}}})\n"
+        "Work(settings, make_engine(settings.database_url))\n"
+        "print(len([key.column for table in Base.metadata.tables.values() for key in table.foreign_keys]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -10,8 +10,11 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from portal.accounts.models import User
+from portal.accounts.rules import StandingAction
+from portal.accounts.service import set_standing
 from portal.adapters.statement_keys import StatementKeys
 from portal.annulments import service as annulments
+from portal.core.actor import SYSTEM
 from portal.core.clock import utcnow
 from portal.core.db import transaction
 from portal.grants.rules import OPENID, PASSPORT
@@ -95,6 +98,18 @@ def test_a_signature_is_stated_as_a_visa_while_it_suffices(
     with transaction(app.engine) as session:
         annulments.withdraw(session, by=conduct.acting(user), ref=signature.public_id, now=utcnow(), base_url="")
     assert userinfo(app, told["access_token"]).json[PASSPORT] == []
+
+
+def test_of_a_suspended_person_nothing_is_stated(app: Any, ann: Client, signed: Any, notebook: Acting) -> None:
+    token = notebook.tokens(ann, scope=BOTH)["access_token"]
+    assert len(userinfo(app, token).json[PASSPORT]) == 1
+    with transaction(app.engine) as session:
+        end = utcnow() + timedelta(days=1)
+        set_standing(
+            session, user_id=signed[0].id, action=StandingAction.SUSPEND, until=end, ref="san_x", by=SYSTEM,
+            now=utcnow(),
+        )  # fmt: skip
+    assert userinfo(app, token).json[PASSPORT] == []
 
 
 @pytest.mark.threat("TM-26")
