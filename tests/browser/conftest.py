@@ -11,7 +11,7 @@ from tests.running import RunningPortal
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--disable-component-update", "--disable-sync", "--force-prefers-reduced-motion",
 ]  # fmt: skip
 
 
