@@ -164,7 +164,7 @@ def members_suspend(email: str, clauses: tuple[str, ...], facts: str, until: dat
 @click.option("--reason", required=True)
 def members_reinstate(email: str, reason: str) -> None:
     """Overturn what suspends a member; the correction is mailed."""
-    from portal.moderation import service
+    from portal.redress import service
 
     with work() as (session, settings):
         user = person(session, email)

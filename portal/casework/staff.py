@@ -236,6 +236,6 @@ def reinstate(ref: str) -> ResponseReturnValue:
         if not form.read("confirmed"):
             return render_template("casework/reinstate_confirm.html", person=person, form=form)
         reason, base_url = form.read("reason"), settings().base_url
-        moderation.reinstate(db(), by=actor(), user_id=person.id, reason=reason, base_url=base_url, now=utcnow())
+        redress.reinstate(db(), by=actor(), user_id=person.id, reason=reason, base_url=base_url, now=utcnow())
         return redirect(f"/staff/people/{ref}", 303)
     return render_template("casework/reinstate.html", person=person, form=form), 422 if form.errors else 200

@@ -60,17 +60,10 @@ def interim(
     )  # fmt: skip
 
 
-def _open(session: Session, case: Case) -> Sequence[CaseDecision]:
-    query = sa.select(CaseDecision).where(
-        CaseDecision.case_id == case.id, CaseDecision.state == DecisionState.IN_FORCE,
-        CaseDecision.lapses_at.is_not(None), CaseDecision.confirmed_at.is_(None),
-    )  # fmt: skip
-    return session.scalars(query.order_by(CaseDecision.id)).unique().all()
-
-
 def waiting(session: Session, *, case: Case, now: datetime) -> CaseDecision | None:
     """Return the interim decision in a case that waits for a person."""
-    return next((d for d in _open(session, case) if d.lapses_at is not None and now < d.lapses_at), None)
+    found = session.scalars(moderation.interims_of(case).where(CaseDecision.lapses_at > now))
+    return found.unique().first()
 
 
 def confirm(session: Session, *, by: Actor, case_ref: str, base_url: str, now: datetime) -> CaseDecision:

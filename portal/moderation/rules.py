@@ -76,7 +76,7 @@ class DecisionConfirmed(Event, name="moderation:case_decision:confirmed"):
 
 @dataclass(frozen=True)
 class DecisionLapsed(Event, name="moderation:case_decision:lapsed"):
-    """Nobody confirmed what a program had decided, so it ended by itself."""
+    """Nobody confirmed what a program had decided: it ended by itself, or when a person decided its case."""
 
     case: str
 
@@ -228,6 +228,13 @@ def compose_lapsed(*, ref: str, base_url: str) -> str:
     """Write the notice that nobody confirmed what a program had decided."""
     return f"""What a detection rule decided about your account has ended by itself: nobody confirmed it.
 It counts for nothing. What it was: {base_url}/appeal/{ref}
+"""
+
+
+def compose_replaced(*, ref: str) -> str:
+    """Write the notice that a person has decided a case in which a program had."""
+    return f"""What a detection rule decided about your account for the time being ({ref}) has ended.
+It counts for nothing: a person has decided the case. If anything follows from that, a letter of its own says so.
 """
 
 

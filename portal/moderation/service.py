@@ -11,7 +11,7 @@ from portal.accounts import service as accounts
 from portal.accounts.models import RoleHolding, User
 from portal.accounts.rules import Permission
 from portal.appeals import service as appeals
-from portal.appeals.rules import WAITING, AppealOutcome, check_reason
+from portal.appeals.rules import WAITING, AppealOutcome
 from portal.audit import service as audit
 from portal.audit.rules import DecisionOverturned, SanctionOrdered
 from portal.cases import service as cases
@@ -203,6 +203,8 @@ def take(
     )
     audit.record(session, event, by=by, now=now)
     if user is not None:
+        if lapses_at is None:
+            _replace_interims(session, case, user, by, now)
         _impose(session, decision, user, order, keys, by, now)
     cases.link(session, case=case, links=[(LinkKind.DECISION, ref)])
     if lapses_at is None:
@@ -238,18 +240,31 @@ def _impose(  # noqa: PLR0917 - what a decision consists of
         logins.end_sessions(session, user_id=user.id, reason="suspended", by=by, now=now)
 
 
+def _replace_interims(session: Session, case: Case, user: User, by: Actor, now: datetime) -> None:
+    """End what a program decided for the time being in a case that a person decides now."""
+    for decision in session.scalars(interims_of(case)).unique().all():
+        decision.lapsed_at = now
+        session.flush()
+        audit.record(session, rules.DecisionLapsed(decision.public_id, case=case.public_id), by=by, now=now)
+        sanctions.end(session, decision_ref=decision.public_id, because="replaced", by=by, now=now)
+        session.expire(decision, ["sanctions"])
+        subject, body = "A person decided in place of a detection rule", rules.compose_replaced(ref=decision.public_id)
+        tell(session, user, kind="decision_replaced", ref=decision.public_id, subject=subject, body=body, now=now)
+    sanctions.recompute(session, user_id=user.id, by=by, now=now)
+
+
+def interims_of(case: Case) -> sa.Select[tuple[CaseDecision]]:
+    """Select what programs decided in a case for the time being, as far as nothing has become of it yet."""
+    row = CaseDecision
+    waits = sa.and_(row.lapses_at.is_not(None), row.confirmed_at.is_(None), row.lapsed_at.is_(None))
+    here = sa.and_(row.case_id == case.id, row.state == DecisionState.IN_FORCE)
+    return sa.select(row).where(here, waits).order_by(row.id)
+
+
 def suspend(
-    session: Session,
-    *,
-    by: Actor,
-    user_id: int,
-    clause_keys: Sequence[str],
-    facts: str,
-    until: datetime,
-    notice_sha256: str,
-    base_url: str,
-    now: datetime,
-) -> CaseDecision:
+    session: Session, *, by: Actor, user_id: int, clause_keys: Sequence[str], facts: str, until: datetime,
+    notice_sha256: str, base_url: str, now: datetime,
+) -> CaseDecision:  # fmt: skip
     """Suspend a person in a case opened for it, as the command line does; the notice is named by its digest."""
     user = lock(session, user_id)
     if earlier := _told(session, user_id, notice_sha256):
@@ -282,22 +297,6 @@ def open_on(session: Session, *, user: User, by: Actor, now: datetime) -> Case:
     holder = cases.holder_at(session, case=case, now=now)
     free = by.user_id is not None and (holder is None or holder.id == by.user_id)
     return cases.claim(session, ref=case.public_id, by=by, now=now) if free else case
-
-
-def reinstate(
-    session: Session, *, by: Actor, user_id: int, reason: str, base_url: str, now: datetime
-) -> list[CaseDecision]:
-    """Overturn every case decision that suspends a person or closes their account now, and tell them."""
-    check_reason(reason)
-    user = lock(session, user_id)
-    check_may_order(session, by=by, user=user, now=now)
-    found = [d for d in decisions_about(session, user_id=user_id) if _shuts_out(d, now)]
-    overturn(session, user=user, decisions=found, by=by, reason=reason, base_url=base_url, now=now)
-    return found
-
-
-def _shuts_out(decision: CaseDecision, now: datetime) -> bool:
-    return any(row.kind in SHUT_OUT and sanctions.fact(row).holds(now) for row in decision.sanctions)
 
 
 def overturn(
@@ -363,7 +362,7 @@ def find(session: Session, *, ref: str) -> CaseDecision:
 
 def phase(decision: CaseDecision, *, now: datetime) -> rules.Phase:
     """Return how a case decision stands at an instant."""
-    facts, waits_until = [sanctions.fact(row) for row in decision.sanctions], decision.lapses_at
+    facts, waits_until = [sanctions.fact(row) for row in decision.sanctions], decision.lapsed_at or decision.lapses_at
     return rules.phase_at(decision.state, facts, None if decision.confirmed_at else waits_until, now)
 
 

@@ -9,7 +9,7 @@ from portal.accounts.models import User
 from portal.appeals import rules
 from portal.appeals import service as appeals
 from portal.appeals.models import Appeal
-from portal.appeals.rules import AppealAction, AppealOutcome, AppealState
+from portal.appeals.rules import AppealAction, AppealOutcome, AppealState, check_reason
 from portal.cases import service as cases
 from portal.cases.models import Case
 from portal.cases.rules import Confidence, LinkKind, Origin, Severity
@@ -175,3 +175,19 @@ def _vary(session: Session, decision: CaseDecision, until: datetime | None, by: 
     )
     sanctions.recompute(session, user_id=decision.person_id, by=by, now=now)
     session.expire(decision, ["sanctions"])
+
+
+def reinstate(
+    session: Session, *, by: Actor, user_id: int, reason: str, base_url: str, now: datetime
+) -> list[CaseDecision]:
+    """Overturn every case decision that suspends a person or closes their account now, and tell them."""
+    check_reason(reason)
+    user = moderation.lock(session, user_id)
+    moderation.check_may_order(session, by=by, user=user, now=now)
+    found = [d for d in moderation.decisions_about(session, user_id=user_id) if _shuts_out(d, now)]
+    moderation.overturn(session, user=user, decisions=found, by=by, reason=reason, base_url=base_url, now=now)
+    return found
+
+
+def _shuts_out(decision: CaseDecision, now: datetime) -> bool:
+    return any(row.kind in moderation.SHUT_OUT and sanctions.fact(row).holds(now) for row in decision.sanctions)

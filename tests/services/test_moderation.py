@@ -223,7 +223,7 @@ def test_a_reversal_leaves_what_the_other_decisions_amount_to(world: World) -> N
     world.answer(world.file(long))
     assert world.standing() == (Standing.SUSPENDED, world.now + timedelta(days=10), ref_of(short))
     assert "stays suspended until 12 November 2026" in (world.notices()[-1].body or "")
-    overturned = service.reinstate(
+    overturned = redress.reinstate(
         world.session, by=world.moderator, user_id=world.ann.id, reason="Both wrong.", base_url=BASE, now=world.now
     )
     assert overturned == [short]
@@ -234,7 +234,7 @@ def test_reinstating_tells_the_person_and_again_changes_nothing(world: World) ->
     decision = world.suspend()
     appeal = world.file(decision)
     given = {"by": world.colleague, "user_id": world.ann.id, "reason": "New facts.", "base_url": BASE, "now": world.now}
-    assert service.reinstate(world.session, **given) == [decision]
+    assert redress.reinstate(world.session, **given) == [decision]
     assert (decision.state, decision.overturn_reason) == (DecisionState.OVERTURNED, "New facts.")
     assert (appeal.state, appeal.outcome, appeal.reasons) == (
         AppealState.DECIDED,
@@ -243,18 +243,18 @@ def test_reinstating_tells_the_person_and_again_changes_nothing(world: World) ->
     )
     kinds = [notice.kind for notice in world.notices()]
     assert kinds == ["decision", "appeal_received", "correction"]
-    assert service.reinstate(world.session, **given) == []
+    assert redress.reinstate(world.session, **given) == []
     assert len(world.notices()) == 3
     with pytest.raises(Invalid) as caught:
-        service.reinstate(world.session, **{**given, "reason": " "})
+        redress.reinstate(world.session, **{**given, "reason": " "})
     assert caught.value.field == "reason"
     with pytest.raises(Refused):
-        service.reinstate(world.session, **{**given, "by": world.me})
+        redress.reinstate(world.session, **{**given, "by": world.me})
 
 
 def test_after_a_reversal_the_same_order_is_a_new_decision(world: World) -> None:
     first = world.suspend()
-    service.reinstate(world.session, by=SYSTEM, user_id=world.ann.id, reason="No.", base_url=BASE, now=world.now)
+    redress.reinstate(world.session, by=SYSTEM, user_id=world.ann.id, reason="No.", base_url=BASE, now=world.now)
     second = world.suspend()
     assert second is not first
     assert ref_of(second) != ref_of(first)
@@ -265,7 +265,7 @@ def test_a_served_decision_is_history_and_not_overturned_by_reinstating(world: W
     served = world.suspend(until=world.now + timedelta(days=1))
     later = world.now + timedelta(days=2)
     world.suspend(now=later, until=later + timedelta(days=5), facts="Again.")
-    service.reinstate(world.session, by=SYSTEM, user_id=world.ann.id, reason="No.", base_url=BASE, now=later)
+    redress.reinstate(world.session, by=SYSTEM, user_id=world.ann.id, reason="No.", base_url=BASE, now=later)
     assert served.state is DecisionState.IN_FORCE
 
 
@@ -330,7 +330,7 @@ def test_one_appeal_for_each_decision_within_183_days(world: World) -> None:
 
 def test_an_overturned_decision_cannot_be_contested(world: World) -> None:
     decision = world.suspend()
-    service.reinstate(world.session, by=SYSTEM, user_id=world.ann.id, reason="No.", base_url=BASE, now=world.now)
+    redress.reinstate(world.session, by=SYSTEM, user_id=world.ann.id, reason="No.", base_url=BASE, now=world.now)
     with pytest.raises(Conflict) as caught:
         world.file(decision)
     assert caught.value.code == "decision_overturned"

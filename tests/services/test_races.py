@@ -70,7 +70,7 @@ def test_a_reversal_ends_a_suspension_that_was_ordered_meanwhile(shared: sa.Engi
         seen = late.get_one(User, user.id)  # what a page holds that looked before the order
         with transaction(shared) as first:
             order(first, user, now, SYSTEM)
-        moderation.reinstate(late, by=SYSTEM, user_id=user.id, reason="Wrong person.", base_url=BASE, now=now)
+        redress.reinstate(late, by=SYSTEM, user_id=user.id, reason="Wrong person.", base_url=BASE, now=now)
         assert seen.standing is Standing.ACTIVE
     with transaction(shared, write=False) as session:
         assert session.get_one(User, user.id).standing is Standing.ACTIVE
@@ -84,8 +84,8 @@ def test_reinstating_what_somebody_just_reinstated_changes_nothing(shared: sa.En
     with transaction(shared) as late:
         seen = late.get_one(User, user.id)
         with transaction(shared) as first:
-            moderation.reinstate(first, by=SYSTEM, **given)
-        assert moderation.reinstate(late, by=SYSTEM, **given) == []
+            redress.reinstate(first, by=SYSTEM, **given)
+        assert redress.reinstate(late, by=SYSTEM, **given) == []
         assert seen.standing is Standing.ACTIVE
 
 
@@ -96,7 +96,7 @@ def test_a_decision_that_was_overturned_meanwhile_takes_no_appeal(shared: sa.Eng
     with transaction(shared) as late:
         seen = redress.own_decision(late, by=conduct.acting(user), ref=ref)
         with transaction(shared) as first:
-            moderation.reinstate(first, by=SYSTEM, user_id=user.id, reason="Wrong.", base_url=BASE, now=now)
+            redress.reinstate(first, by=SYSTEM, user_id=user.id, reason="Wrong.", base_url=BASE, now=now)
         with pytest.raises((Conflict, Invalid)):
             redress.file_appeal(
                 late, by=conduct.acting(user), ref=ref, text="It was not me.", base_url=BASE, now=now

@@ -259,6 +259,30 @@ def test_a_person_who_confirms_lets_it_last_and_the_holder_is_told(bench: Bench)
     assert interims.lapse(bench.session, base_url=BASE, now=bench.now + 4 * DAY) == 0
 
 
+@pytest.mark.parametrize("finding", [Finding.NONE, Finding.VIOLATION])
+def test_what_a_person_decides_takes_the_place_of_what_a_program_did(bench: Bench, finding: Finding) -> None:
+    decision = interim(bench)
+    assert decision is not None
+    case = bench.case()
+    assert case.id == decision.case_id
+    until = bench.now + 2 * DAY
+    tells = finding is Finding.VIOLATION
+    order = Order(
+        finding, clause_keys=("restriction.spam",) if tells else (), facts="They say so." if tells else "",
+        measures=(Measure(K.THROTTLE, until, calls=5, text_tokens=50),) if tells else (),
+    )  # fmt: skip
+    about = {"base_url": BASE, "now": bench.now}
+    seen = service.preview(bench.session, user_id=bench.ann.id, order=order, **about).sha256 if tells else ""
+    service.decide(
+        bench.session, by=bench.mo, case_ref=case.public_id, order=order, notice_sha256=seen, **about
+    )  # fmt: skip
+    assert set(bench.codes(at=bench.now)) == ({"use_throttled"} if tells else set())
+    assert service.phase(decision, now=bench.now) is Phase.LAPSED
+    assert interims.waiting(bench.session, case=case, now=bench.now) is None
+    assert interims.lapse(bench.session, base_url=BASE, now=bench.now + INTERIM) == 0
+    assert bench.told() == ["decision", "decision_replaced", *(["decision"] if tells else [])]
+
+
 def test_a_program_that_decides_in_a_case_that_was_over_puts_it_back_into_the_queue(bench: Bench) -> None:
     first = interim(bench)
     assert first is not None
