@@ -41,7 +41,7 @@ FAULTS = """() => {
   }
   const loaded = performance.getEntriesByType('resource').filter(e => /\\.(css|js)$/.test(new URL(e.name).pathname));
   const weight = loaded.reduce((sum, e) => sum + e.decodedBodySize, 0);
-  if (!weight || weight > 60000) faults.push(weight + ' bytes of style and script');
+  if (weight > 60000) faults.push(weight + ' bytes of style and script');
   for (const script of document.querySelectorAll('script:not([defer])')) faults.push('blocks: ' + script.src);
   return faults;
 }"""
