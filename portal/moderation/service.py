@@ -253,7 +253,7 @@ def _replace_interims(session: Session, case: Case, user: User, by: Actor, now: 
     sanctions.recompute(session, user_id=user.id, by=by, now=now)
 
 
-def interims_of(case: Case) -> sa.Select[tuple[CaseDecision]]:
+def interims_of(case: Case) -> sa.Select[CaseDecision]:
     """Select what programs decided in a case for the time being, as far as nothing has become of it yet."""
     row = CaseDecision
     waits = sa.and_(row.lapses_at.is_not(None), row.confirmed_at.is_(None), row.lapsed_at.is_(None))
