@@ -37,7 +37,7 @@ def visitor(chromium: Any, portal: RunningPortal) -> Iterator[Callable[[], Visit
         context = chromium.new_context(java_script_enabled=False)
         context.set_default_timeout(15_000)
         contexts.append(context)
-        return Visitor(context.new_page(), portal)
+        return Visitor(context.new_page(), portal, scripts=False)
 
     yield enter
     for context in contexts:

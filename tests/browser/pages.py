@@ -53,11 +53,13 @@ class Visitor:
     Args:
         page: Playwright's page.
         portal: the running portal.
+        scripts: whether the browser runs scripts, which axe needs.
     """
 
     page: Any
     portal: RunningPortal
     email: str = ""
+    scripts: bool = True
 
     def open(self, path: str) -> "Visitor":
         self.page.goto(self.portal.base_url + path if path.startswith("/") else path)
@@ -145,7 +147,7 @@ def faults_of(visitor: Visitor, name: str, width: int) -> list[str]:
     faults = visitor.page.evaluate(FAULTS)
     if (size := weight(visitor.page)) > WEIGHT_MAX:
         faults.append(f"{size} bytes of style and script")
-    if rules := AXE_RULES.get(width):
+    if visitor.scripts and (rules := AXE_RULES.get(width)):
         faults += unreachable(visitor.page, rules)
     return [f"{name} at {width} px: {fault}" for fault in faults]
 

@@ -53,7 +53,7 @@ def enter(chromium: Any, portal: RunningPortal) -> Iterator[Callable[..., Visito
         contexts.append(context)
         given = {name: value for name, value in cookies.items() if name != "email"}
         context.add_cookies([{"name": n, "value": v, "url": portal.base_url} for n, v in given.items()])
-        visitor = Visitor(context.new_page(), portal, cookies.get("email", ""))
+        visitor = Visitor(context.new_page(), portal, cookies.get("email", ""), scripts=script)
         visitor.page.on("pageerror", lambda error: pytest.fail(str(error)))
         return visitor
 
