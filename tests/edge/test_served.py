@@ -141,7 +141,8 @@ def test_killing_the_server_loses_no_answered_request(served: Served) -> None:
     served.fake.behave = "stall"
     connection = served.raw(b'{"model": "lab/tiny", "prompt": "x", "stream": true}')
     assert b"200 OK" in connection.recv(1000)
-    served.wait_until(lambda: served.desk.lines("use_opened"))
+    # What runs is written down some times a second; until then nobody was told anything of it.
+    served.wait_until(lambda: {line["id"] for line in served.desk.lines("use_opened")} - set(answered))
     served.kill()
     rows = {row.request_id: row.outcome for row in replay(served.desk)}
     assert [rows.pop(request_id) for request_id in answered] == [Outcome.FINISHED] * 5
