@@ -34,6 +34,7 @@ def test_a_good_name_is_split(name: str) -> None:
     [
         "", "/", "bloom", "a/", "/b", "a/b/c", "a//b", "-a/b", "a/b-", "a/.b", "a/b.", "a/b--c", "a/b..c", "a/b.git",
         "a b/c", "a/ü", "a/b\n", "a/b\0", "x" * 97 + "/b", "a/" + "y" * 97, "a\\b/c", "%2e/x", "a/b?c", "a/٣",
+        ".well-known/a",
     ],
 )  # fmt: skip
 def test_a_name_that_clients_or_routes_could_misread_is_refused(name: str) -> None:
@@ -42,7 +43,9 @@ def test_a_name_that_clients_or_routes_could_misread_is_refused(name: str) -> No
     assert caught.value.field == "model"
 
 
-@pytest.mark.parametrize("namespace", [*sorted(RESERVED - {"datasets"}), "API", "Settings", "datasets/api", "Datasets"])
+@pytest.mark.parametrize(
+    "namespace", [*sorted(RESERVED - {"datasets", ".well-known"}), "API", "Settings", "datasets/api", "Datasets"]
+)
 def test_namespaces_of_pages_are_kept(namespace: str) -> None:
     with pytest.raises(Invalid, match="kept for the portal's own pages"):
         split_name(f"{namespace}/model")
