@@ -139,6 +139,18 @@ class Visitor:
         return str(self.page.locator("#completion").inner_text())
 
 
+def add_authenticator(page: Any) -> tuple[Any, str]:
+    """Give a browser an authenticator that knows its user; return the session that commands it, and its id."""
+    keys = page.context.new_cdp_session(page)
+    keys.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,
+        "isUserVerified": True, "automaticPresenceSimulation": True,
+    }  # fmt: skip
+    made = keys.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    return keys, made["authenticatorId"]
+
+
 def faults_of(visitor: Visitor, name: str, width: int) -> list[str]:
     """Look at the page that is open, and say what is wrong with it."""
     visitor.page.wait_for_load_state()  # a click ends when the next page begins, and its style sheet comes later

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.browser.pages import Visitor, faults_everywhere
+from tests.browser.pages import Visitor, add_authenticator, faults_everywhere
 from tests.hub.terminal import NEW, logging_in
 from tests.issuer import mock_process
 from tests.running import ROOT, RunningPortal, free_port, wait_until
@@ -52,13 +52,7 @@ def josiah(chromium: Any, named: NamedPortal) -> Iterator[Visitor]:
     context = chromium.new_context()
     context.set_default_timeout(30_000)
     page = context.new_page()
-    keys = context.new_cdp_session(page)
-    keys.send("WebAuthn.enable")
-    options = {
-        "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,
-        "isUserVerified": True, "automaticPresenceSimulation": True,
-    }  # fmt: skip
-    keys.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    add_authenticator(page)
     yield Visitor(page, named)
     context.close()
 

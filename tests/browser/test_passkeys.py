@@ -26,7 +26,7 @@ from portal.logins.models import LoginSession
 from portal.passkeys import service as passkeys
 from portal.passkeys.models import Passkey
 from portal.passkeys.rules import CHALLENGE_LIFE, Purpose
-from tests.browser.pages import Visitor, faults_everywhere
+from tests.browser.pages import Visitor, add_authenticator, faults_everywhere
 from tests.site import make_app
 
 EMAIL = "ann@passkeys.example"
@@ -103,14 +103,8 @@ def ann(chromium: Any, site: Site) -> Iterator[Person]:
     context = chromium.new_context()
     context.set_default_timeout(15_000)
     page = context.new_page()
-    keys = context.new_cdp_session(page)
-    keys.send("WebAuthn.enable")
-    options = {
-        "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,
-        "isUserVerified": True, "automaticPresenceSimulation": True,
-    }  # fmt: skip
-    made = keys.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-    yield Person(page, site, keys=keys, authenticator=made["authenticatorId"])  # type: ignore[arg-type]
+    keys, authenticator = add_authenticator(page)
+    yield Person(page, site, keys=keys, authenticator=authenticator)  # type: ignore[arg-type]
     context.close()
 
 
